@@ -1,0 +1,102 @@
+#include "mneme/core/thread_pool.h"
+
+#include <sched.h>
+
+#include "mneme/core/error.h"
+
+namespace mneme {
+namespace {
+
+// Between two loops of one step a worker waits microseconds, so it spins that long; then it sleeps
+// in the kernel.
+constexpr int kSpins = 2000;
+
+inline void relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#endif
+}
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) == 0) return CPU_COUNT(&set);
+  return 1;
+}
+
+// Waits until `value` differs from `old`: spins, then sleeps.
+template <typename T>
+void wait_for_change(const std::atomic<T>& value, T old) {
+  for (int spin = 0; spin < kSpins; ++spin) {
+    if (value.load(std::memory_order_acquire) != old) return;
+    relax();
+  }
+  value.wait(old, std::memory_order_acquire);
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  MNEME_CHECK(threads >= 0 && threads <= 1024, "threads: expected 0 (all cores) to 1024, got ",
+              threads);
+  if (threads == 0) threads = usable_cores();
+  for (int worker = 1; worker < threads; ++worker) {
+    workers_.emplace_back([this, worker] { work(worker); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  stopping_.store(true, std::memory_order_release);
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
+  for (std::thread& worker : workers_) worker.join();
+}
+
+void ThreadPool::run(int64_t tasks, FunctionRef<void(int64_t, int)> body) {
+  if (tasks <= 0) return;
+  if (tasks == 1 || workers_.empty()) {
+    for (int64_t task = 0; task < tasks; ++task) body(task, 0);
+    return;
+  }
+  body_ = &body;
+  tasks_ = tasks;
+  error_ = nullptr;
+  next_task_.store(0, std::memory_order_relaxed);
+  active_.store(static_cast<int32_t>(workers_.size()), std::memory_order_relaxed);
+  generation_.fetch_add(1, std::memory_order_release);
+  generation_.notify_all();
+  claim_tasks(0);
+  for (int32_t left = active_.load(std::memory_order_acquire); left != 0;
+       left = active_.load(std::memory_order_acquire)) {
+    wait_for_change(active_, left);
+  }
+  if (error_) std::rethrow_exception(error_);
+}
+
+void ThreadPool::claim_tasks(int worker) {
+  for (;;) {
+    const int64_t task = next_task_.fetch_add(1, std::memory_order_relaxed);
+    if (task >= tasks_) return;
+    try {
+      (*body_)(task, worker);
+    } catch (...) {
+      const std::lock_guard lock(error_mutex_);
+      if (!error_) error_ = std::current_exception();
+      next_task_.store(tasks_, std::memory_order_relaxed);
+    }
+  }
+}
+
+void ThreadPool::work(int worker) {
+  uint32_t seen = 0;
+  for (;;) {
+    wait_for_change(generation_, seen);
+    seen = generation_.load(std::memory_order_acquire);
+    if (stopping_.load(std::memory_order_acquire)) return;
+    claim_tasks(worker);
+    active_.fetch_sub(1, std::memory_order_release);
+    active_.notify_one();
+  }
+}
+
+}  // namespace mneme

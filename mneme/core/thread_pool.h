@@ -1,0 +1,47 @@
+// A pool of threads that runs one parallel loop at a time. Tasks are claimed one by one, so a
+// worker that the system has put aside holds up at most the task in its hands: two processes on two
+// cores slow each other, they do not stall.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+#include "mneme/core/function_ref.h"
+
+namespace mneme {
+
+class ThreadPool {
+ public:
+  // `threads` >= 1 counts the caller; 0 takes one per core this process may use.
+  explicit ThreadPool(int threads = 0);
+  ~ThreadPool();
+  ThreadPool(const ThreadPool&) = delete;
+  ThreadPool& operator=(const ThreadPool&) = delete;
+
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // Calls body(task, worker) once for every task in [0, tasks), worker in [0, size()), and returns
+  // when all are done. The caller works too, as worker 0. The first exception thrown by a task is
+  // rethrown here. Not reentrant: a task must not call run() on the same pool. Allocates nothing.
+  void run(int64_t tasks, FunctionRef<void(int64_t task, int worker)> body);
+
+ private:
+  void work(int worker);
+  void claim_tasks(int worker);
+
+  std::vector<std::thread> workers_;
+  const FunctionRef<void(int64_t, int)>* body_ = nullptr;
+  int64_t tasks_ = 0;
+  alignas(64) std::atomic<int64_t> next_task_{0};
+  alignas(64) std::atomic<uint32_t> generation_{0};  // one more for every loop
+  alignas(64) std::atomic<int32_t> active_{0};       // workers that have not left the current loop
+  std::atomic<bool> stopping_{false};
+  std::mutex error_mutex_;
+  std::exception_ptr error_;
+};
+
+}  // namespace mneme

@@ -1,0 +1,36 @@
+// Writing a file so that a crash leaves the old content or the new, never a mix: a temporary file
+// in the same folder, fsync, rename, fsync of the folder. Tests: atomic_file_test.cc.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+namespace mneme {
+
+class AtomicFile {
+ public:
+  // Creates the temporary file beside `path`. Throws Error (missing folder, no permission,
+  // read-only file system).
+  explicit AtomicFile(std::string path);
+  // Removes the temporary file unless commit() succeeded.
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  // Appends; retries short writes and EINTR. Throws Error with the system's reason ("No space left
+  // on device").
+  void write(const void* data, int64_t bytes);
+  // Makes the new content durable and visible under `path`.
+  void commit();
+
+ private:
+  std::string path_, temporary_;
+  int descriptor_ = -1;
+};
+
+// The whole of `text` as the new content of `path`.
+void write_file_atomically(const std::string& path, std::string_view text);
+
+}  // namespace mneme

@@ -1,0 +1,68 @@
+// Exact attention of a few to many queries over paged rows (kernels/row_page.h), without
+// dequantising the cache: scales and biases are folded into the dot products (papers/05
+// section 3.3), pages are merged by online softmax (papers/01).
+//
+//   out[t, h] = softmax_j(softcap(scale * q[t, h] . k[h / R, j])) . v[h / R, j]      R = q_heads /
+//   kv_heads
+//
+// over the rows j that query t may see: position_j <= position_t, and (inside the window or one of
+// the first `sink` positions) where a window is set.
+//
+// The sum order is fixed by the rows alone: dimensions in order, rows in order within a page, pages
+// in order within a split of kSplitPositions positions, splits in order. So the result of a query
+// is the same bit for bit whether it is asked alone or in a chunk, by one thread or many, and
+// whether rows nobody may see are stored or not. Tests: paged_attention_test.cc.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "mneme/core/thread_pool.h"
+#include "mneme/kernels/row_page.h"
+
+namespace mneme {
+
+inline constexpr int64_t kSplitPositions =
+    512;  // the split of a page is its first position / kSplitPositions
+
+struct PageView {
+  const std::byte* data = nullptr;
+  const int32_t* positions =
+      nullptr;                 // [rows], increasing; null: first_position, first_position + 1, ...
+  int32_t first_position = 0;  // position of row 0
+  int32_t rows = 0;            // 1..kPageRows in use
+};
+
+struct PagedAttention {
+  RowFormat format;
+  int64_t q_heads = 0;
+  int64_t kv_heads = 0;  // divides q_heads; query head h reads KV head h / (q_heads / kv_heads)
+  float scale = 1;       // multiplies q . k
+  float softcap = 0;     // > 0: s = softcap * tanh(s / softcap)
+  int64_t window = 0;    // > 0: rows at positions > position_t - window are visible
+  int64_t sink = 0;      // and rows at positions < sink, where a window is set
+};
+
+// Scratch that grows to the largest call and is then reused: a decode step allocates nothing.
+class AttentionScratch {
+ public:
+  // At least `floats` floats, 64-byte aligned; contents undefined.
+  float* reserve(int64_t floats);
+  int64_t bytes() const { return static_cast<int64_t>(storage_.size() * sizeof(float)); }
+
+ private:
+  std::vector<float> storage_;
+};
+
+// queries        number of queries, consecutive positions first_position, first_position + 1, ...
+// q              [queries, q_heads, k_dim]
+// heads          [kv_heads] the pages each KV head holds, ordered by position
+// out            [queries, q_heads, v_dim], overwritten; a query that sees no row gets zeros
+// Cost: queries * q_heads * rows * (k_dim + v_dim) multiply-adds; memory linear in rows. Throws
+// Error on sizes that do not fit.
+void paged_attention(const PagedAttention& config, int64_t queries, int64_t first_position,
+                     const float* q, std::span<const std::span<const PageView>> heads, float* out,
+                     AttentionScratch& scratch, ThreadPool& pool);
+
+}  // namespace mneme
