@@ -27,7 +27,7 @@ function(mneme_room name)
 
   if(MNEME_TESTS AND tests)
     add_executable(${name}_test ${tests})
-    target_link_libraries(${name}_test PRIVATE mneme::${name} mneme_flags GTest::gtest GTest::gmock GTest::gtest_main)
+    target_link_libraries(${name}_test PRIVATE mneme::${name} mneme_testing mneme_flags GTest::gtest GTest::gmock GTest::gtest_main)
     target_compile_definitions(${name}_test PRIVATE MNEME_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
     gtest_discover_tests(${name}_test TEST_FILTER "-Golden*" PROPERTIES LABELS "${name}" TIMEOUT 600)
     gtest_discover_tests(${name}_test TEST_FILTER "Golden*" PROPERTIES LABELS "${name};golden" TIMEOUT 600)
