@@ -26,8 +26,12 @@ class AtomicFile {
   void commit();
 
  private:
+  void check_writable() const;
+
   std::string path_, temporary_;
   int descriptor_ = -1;
+  bool failed_ =
+      false;  // a write failed: the temporary file is incomplete and must not be committed
 };
 
 // The whole of `text` as the new content of `path`.
