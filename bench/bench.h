@@ -1,0 +1,151 @@
+// What every benchmark shares: repeated timing with medians, values the compiler must not drop, a
+// table for people and JSON for scripts. Header only; the machine's limits are in bench/machine.h.
+//
+//   const Timing t = time_runs(15, [&] { keep(work()); });
+//   Report report("matmul", argc, argv);                 // understands --json FILE and --threads N
+//   report.row({{"shape", "576x576"}, {"gflops", flops / t.median_s / 1e9}});
+//   report.finish();
+#pragma once
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bench/machine.h"
+#include "mneme/core/error.h"
+
+namespace mneme::bench {
+
+// Makes `value` look used.
+template <typename T>
+void keep(const T& value) {
+  asm volatile("" : : "g"(&value) : "memory");
+}
+
+struct Timing {
+  double median_s = 0;
+  double min_s = 0;
+  double max_s = 0;
+};
+
+// Times `runs` >= 1 calls of `body` after one that is not counted.
+template <typename Body>
+Timing time_runs(int runs, Body&& body) {
+  MNEME_CHECK(runs >= 1, "time_runs: runs must be at least 1, got ", runs);
+  body();
+  std::vector<double> seconds(static_cast<size_t>(runs));
+  for (double& s : seconds) {
+    const auto begin = std::chrono::steady_clock::now();
+    body();
+    s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  }
+  std::sort(seconds.begin(), seconds.end());
+  const size_t half = seconds.size() / 2;
+  const double median =
+      seconds.size() % 2 == 1 ? seconds[half] : (seconds[half - 1] + seconds[half]) / 2;
+  return {median, seconds.front(), seconds.back()};
+}
+
+// Collects rows {column: value}, prints them as one table, and writes
+// {"bench", "machine": {...}, "rows": [...]} where --json FILE asked for it.
+class Report {
+ public:
+  using Row = std::vector<std::pair<std::string, nlohmann::ordered_json>>;
+
+  Report(std::string name, int argc, char** argv) : name_(std::move(name)) {
+    for (int i = 1; i < argc; ++i) {
+      const std::string argument = argv[i];
+      MNEME_CHECK((argument == "--json" || argument == "--threads") && i + 1 < argc, name_,
+                  ": expected --json FILE or --threads N, got '", argument, "'");
+      const std::string value = argv[++i];
+      if (argument == "--json") {
+        json_path_ = value;
+      } else {
+        threads_ = std::atoi(value.c_str());
+        MNEME_CHECK(threads_ >= 1, name_, ": --threads must be at least 1, got '", value, "'");
+      }
+    }
+  }
+
+  int threads() const { return threads_; }
+
+  // The limits for threads(), measured at the first call.
+  const MachineLimits& limits() {
+    if (limits_.threads == 0) limits_ = measure_limits(threads_);
+    return limits_;
+  }
+
+  void row(const Row& values) {
+    nlohmann::ordered_json object;
+    for (const auto& [column, value] : values) object[column] = value;
+    rows_.push_back(std::move(object));
+  }
+
+  void finish() {
+    const MachineLimits& machine = limits();
+    std::printf("%s: %d threads, %s, FMA %.1f GFLOP/s, read %.1f GB/s, copy %.1f GB/s\n",
+                name_.c_str(), machine.threads, machine.simd.c_str(), machine.fma_gflops,
+                machine.read_gb_per_s, machine.copy_gb_per_s);
+    print_table();
+    if (json_path_.empty()) return;
+    nlohmann::ordered_json report;
+    report["bench"] = name_;
+    report["machine"] = {{"threads", machine.threads},
+                         {"simd", machine.simd},
+                         {"fma_gflops", machine.fma_gflops},
+                         {"read_gb_per_s", machine.read_gb_per_s},
+                         {"copy_gb_per_s", machine.copy_gb_per_s}};
+    report["rows"] = rows_;
+    std::ofstream file(json_path_);
+    file << report.dump(2) << '\n';
+    file.close();
+    MNEME_CHECK(file.good(), name_, ": cannot write ", json_path_);
+  }
+
+ private:
+  static std::string cell(const nlohmann::ordered_json& value) {
+    if (value.is_string()) return value.get<std::string>();
+    if (!value.is_number_float()) return value.dump();
+    char text[32];
+    std::snprintf(text, sizeof(text), "%.4g", value.get<double>());
+    return text;
+  }
+
+  // Columns in the order of their first appearance.
+  void print_table() const {
+    std::vector<std::string> columns;
+    for (const auto& row : rows_)
+      for (const auto& item : row.items())
+        if (std::find(columns.begin(), columns.end(), item.key()) == columns.end())
+          columns.push_back(item.key());
+    std::vector<std::vector<std::string>> lines = {columns};
+    for (const auto& row : rows_) {
+      lines.emplace_back();
+      for (const std::string& column : columns)
+        lines.back().push_back(row.contains(column) ? cell(row[column]) : "");
+    }
+    for (const auto& line : lines) {
+      for (size_t i = 0; i < columns.size(); ++i) {
+        size_t width = 0;
+        for (const auto& other : lines) width = std::max(width, other[i].size());
+        std::printf("%s%-*s", i == 0 ? "" : "  ", static_cast<int>(width), line[i].c_str());
+      }
+      std::printf("\n");
+    }
+  }
+
+  std::string name_;
+  std::string json_path_;
+  int threads_ = 1;
+  MachineLimits limits_;
+  std::vector<nlohmann::ordered_json> rows_;
+};
+
+}  // namespace mneme::bench
