@@ -30,8 +30,7 @@ class AtomicFile {
 
   std::string path_, temporary_;
   int descriptor_ = -1;
-  bool failed_ =
-      false;  // a write failed: the temporary file is incomplete and must not be committed
+  bool failed_ = false;  // a write failed: what is there is incomplete
 };
 
 // The whole of `text` as the new content of `path`.
