@@ -10,7 +10,4 @@ namespace mneme {
 // not UTF-8 as \xNN; at most about 120 bytes, the rest replaced by "...".
 std::string quote(std::string_view text);
 
-// Whether `text` is well-formed UTF-8 (no overlong forms, no surrogates).
-bool is_utf8(std::string_view text);
-
 }  // namespace mneme

@@ -6,6 +6,7 @@
 
 #include "mneme/core/error.h"
 #include "mneme/io/quote.h"
+#include "mneme/io/utf8.h"
 
 namespace mneme {
 namespace {

@@ -8,6 +8,7 @@
 #include "mneme/io/quote.h"
 #include "mneme/io/safetensors.h"
 #include "mneme/io/safetensors_header.h"
+#include "mneme/io/utf8.h"
 
 namespace mneme {
 namespace {
