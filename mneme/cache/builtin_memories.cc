@@ -1,0 +1,87 @@
+// The memories of this library, one block each. Order is the order of `mneme list`.
+#include "mneme/cache/memory_registry.h"
+#include "mneme/cache/policy/sliding.h"
+
+namespace mneme {
+namespace {
+
+using Type = ParameterInfo::Type;
+
+ParameterInfo group_parameter() {
+  return {.name = "group",
+          .type = Type::kChoice,
+          .fallback = "64",
+          .choices = {"32", "64", "128"},
+          .help = "elements of the head dimension that share scale and bias"};
+}
+
+MemoryEntry quantised(const char* name, RowEncoding encoding, const char* summary,
+                      const char* state) {
+  return {.name = name,
+          .kind = "row format",
+          .summary = summary,
+          .paper = "Agent Memory Below the Prompt, 2026 (arXiv 2603.04428)",
+          .state = state,
+          .parameters = {group_parameter()},
+          .source = "mneme/kernels/row_page.h",
+          .apply = [encoding](const Parameters& parameters, MemoryParts& parts) {
+            parts.format =
+                RowFormat{.encoding = encoding, .group = std::stoll(parameters.choice("group"))};
+          }};
+}
+
+MemoryRegistry make_builtin() {
+  MemoryRegistry registry;
+  registry.add({.name = "full",
+                .kind = "row format",
+                .summary = "every key and value, as floats: the exact baseline",
+                .paper = "FlashAttention-2, 2023 (arXiv 2307.08691)",
+                .state = "2 * layers * kv_heads * head_dim * tokens * sizeof(dtype)",
+                .parameters = {{.name = "dtype",
+                                .type = Type::kChoice,
+                                .fallback = "f16",
+                                .choices = {"f32", "f16", "bf16"},
+                                .help = "how rows are stored; arithmetic is always float32"}},
+                .source = "mneme/cache/paged_memory.h",
+                .apply = [](const Parameters& parameters, MemoryParts& parts) {
+                  const std::string& dtype = parameters.choice("dtype");
+                  parts.format = RowFormat{.encoding = dtype == "f32"   ? RowEncoding::kF32
+                                                       : dtype == "f16" ? RowEncoding::kF16
+                                                                        : RowEncoding::kBF16};
+                }});
+  registry.add(quantised("q8", RowEncoding::kQ8, "every key and value in 8 bits, affine groups",
+                         "2 * layers * kv_heads * head_dim * tokens * (1 + 4 / group)"));
+  registry.add(quantised("q4", RowEncoding::kQ4, "every key and value in 4 bits, affine groups",
+                         "2 * layers * kv_heads * head_dim * tokens * (1/2 + 4 / group)"));
+  registry.add(
+      {.name = "sliding",
+       .kind = "row policy",
+       .summary = "the newest positions and the first few; goes on past the trained context",
+       .paper = "Efficient Streaming Language Models with Attention Sinks, 2023 (arXiv 2309.17453)",
+       .state = "rows of min(tokens, window + sink), in pages of 64",
+       .parameters = {{.name = "window",
+                       .fallback = "512",
+                       .min = 1,
+                       .max = 1 << 30,
+                       .help = "newest positions a query sees, its own included"},
+                      {.name = "sink",
+                       .fallback = "4",
+                       .min = 0,
+                       .max = 1 << 20,
+                       .help = "first positions that are always seen"}},
+       .source = "mneme/cache/policy/sliding.h",
+       .apply = [](const Parameters& parameters, MemoryParts& parts) {
+         parts.policy =
+             std::make_shared<Sliding>(parameters.integer("window"), parameters.integer("sink"));
+       }});
+  return registry;
+}
+
+}  // namespace
+
+const MemoryRegistry& MemoryRegistry::builtin() {
+  static const MemoryRegistry registry = make_builtin();
+  return registry;
+}
+
+}  // namespace mneme

@@ -1,0 +1,117 @@
+// The memory protocol: what a sequence model needs from any memory that stands in for attention
+// over its past.
+//
+// A step writes `tokens` new positions and answers their queries, layer after layer:
+//
+//   StepPlan plan = memory.plan(tokens);      what it will take, or why it cannot be done; changes
+//   nothing memory.begin(plan);                       reserves; the only call of a step that
+//   allocates for each layer: memory.attend(...);       writes the layer's rows, answers its
+//   queries memory.commit();                          the step counts: evicts what the policy lets
+//   go memory.abort();                           instead of commit: as if the step had never begun
+//
+// Queries, keys and values arrive with rotary positions applied. Implementations: paged_memory.h.
+// Built from a spec string by memory_registry.h. Saved and loaded by memory_file.h.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "mneme/core/thread_pool.h"
+
+namespace mneme {
+
+// What a model asks of its memory.
+struct MemoryShape {
+  int64_t q_heads = 0;
+  int64_t kv_heads = 0;  // divides q_heads
+  int64_t k_dim = 0;
+  int64_t v_dim = 0;
+  int64_t context = 0;  // positions the model was trained for
+  std::vector<int64_t>
+      windows;  // [layers] positions a layer sees (its own included); 0: all of them
+  std::string
+      model_fingerprint;  // of weights and configuration; two models never share a saved memory
+
+  int64_t layers() const { return static_cast<int64_t>(windows.size()); }
+  // Bytes that one token takes in an f16 cache of all layers: the unit of logical_bytes().
+  int64_t f16_bytes_per_token() const { return layers() * kv_heads * (k_dim + v_dim) * 2; }
+};
+
+// Asked, never guessed. What is false is refused with a reason when it is tried.
+struct Capabilities {
+  bool trim = false;     // can forget its newest positions (how far: can_trim_to)
+  bool fork = false;     // can be copied without copying its rows
+  bool persist = false;  // can be saved and loaded
+  bool exact =
+      false;  // answers as attention over every position would, up to rounding of stored rows
+  bool beyond_context =
+      false;  // may go on past the trained context, because no query looks further back than it
+};
+
+struct StepPlan {
+  int64_t tokens = 0;
+  int64_t first_position = 0;
+  int64_t resident_bytes = 0;  // during the step, at its largest
+  int64_t settled_bytes = 0;   // after commit
+  std::string refusal;         // empty: the step can be done
+
+  bool possible() const { return refusal.empty(); }
+};
+
+// One layer's part of a step.
+struct LayerStep {
+  int64_t layer = 0;
+  const float* q = nullptr;  // [T, q_heads, k_dim], T = tokens of the plan
+  const float* k = nullptr;  // [T, kv_heads, k_dim]
+  const float* v = nullptr;  // [T, kv_heads, v_dim]
+  float scale = 1;           // multiplies q . k
+  float softcap = 0;         // > 0: s = softcap * tanh(s / softcap)
+  float* out = nullptr;      // [T, q_heads, v_dim], overwritten
+};
+
+class SequenceMemory {
+ public:
+  virtual ~SequenceMemory() = default;
+
+  // The canonical spec string it was built from.
+  virtual const std::string& spec() const = 0;
+  virtual const MemoryShape& shape() const = 0;
+  virtual Capabilities capabilities() const = 0;
+
+  // Tokens written so far: the position of the next one.
+  virtual int64_t length() const = 0;
+
+  virtual StepPlan plan(int64_t tokens) const = 0;
+  // Throws Error when the plan is refused or no longer fits (another step came between); the memory
+  // is then unchanged.
+  virtual void begin(const StepPlan& plan) = 0;
+  // Layers in order, each once a step. Throws Error on rows that cannot be stored (NaN, infinity);
+  // abort() then restores.
+  virtual void attend(const LayerStep& step, ThreadPool& pool) = 0;
+  virtual void commit() = 0;
+  virtual void abort() = 0;
+
+  // Whether trim(length) can be exact: every layer still holds the rows the next query at `length`
+  // needs. Empty when it can, otherwise the reason.
+  virtual std::string cannot_trim_to(int64_t length) const = 0;
+  // Forgets positions >= length. Throws Error with the reason when it cannot.
+  virtual void trim(int64_t length) = 0;
+  // A second memory with the same content; rows are shared until one side writes to their page.
+  virtual std::unique_ptr<SequenceMemory> fork() const = 0;
+
+  // Bytes really held now, tables included; pages shared with a fork count in both.
+  virtual int64_t resident_bytes() const = 0;
+  // The largest resident_bytes() since it was made, the inside of steps included.
+  virtual int64_t peak_bytes() const = 0;
+  // What an f16 cache of every token seen would take. Never to be reported as resident.
+  int64_t logical_bytes() const { return length() * shape().f16_bytes_per_token(); }
+  // resident_bytes() of an empty memory of this kind after `length` tokens, computed without
+  // writing any of them.
+  virtual int64_t predict_bytes(int64_t length) const = 0;
+  // Limits resident_bytes(): a step that would exceed it is refused by plan(). 0: no limit.
+  virtual void set_budget(int64_t bytes) = 0;
+};
+
+}  // namespace mneme

@@ -1,0 +1,89 @@
+// Every memory by name: what it is, what it takes, how it is built. The command line, the library,
+// tests and reports all build memories here from the same spec strings (core/spec.h); `mneme list`
+// and the README's table are printed from it. Tests: memory_registry_test.cc.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "mneme/cache/memory.h"
+#include "mneme/cache/row_policy.h"
+#include "mneme/core/spec.h"
+#include "mneme/kernels/row_page.h"
+
+namespace mneme {
+
+// One parameter of a spec term, with its range: out of range is refused with the position in the
+// spec.
+struct ParameterInfo {
+  enum class Type { kInteger, kReal, kChoice };
+  std::string name;
+  Type type = Type::kInteger;
+  std::string fallback;              // as it would be written
+  double min = 0, max = 0;           // kInteger, kReal
+  std::vector<std::string> choices;  // kChoice
+  std::string help;
+};
+
+// The arguments of one term, checked against its parameters, defaults filled in.
+class Parameters {
+ public:
+  int64_t integer(std::string_view name) const;
+  double real(std::string_view name) const;
+  const std::string& choice(std::string_view name) const;
+
+ private:
+  friend class MemoryRegistry;
+  const std::string& value(std::string_view name) const;
+  std::vector<std::pair<std::string, std::string>> values_;
+};
+
+// What the terms of a spec put together: at most one row format and one policy.
+struct MemoryParts {
+  std::optional<RowFormat> format;
+  std::shared_ptr<const RowPolicy> policy;
+};
+
+struct MemoryEntry {
+  std::string name;
+  std::string kind;     // "row format" or "row policy": a spec takes at most one term of each kind
+  std::string summary;  // one line
+  std::string paper;
+  std::string state;  // bytes as a formula
+  std::vector<ParameterInfo> parameters;
+  std::string source;  // the file that implements it
+  std::function<void(const Parameters&, MemoryParts&)> apply;
+};
+
+class MemoryRegistry {
+ public:
+  // With every memory of the library (builtin_memories.cc).
+  static const MemoryRegistry& builtin();
+
+  // Throws Error when the name is taken or a fallback does not satisfy its own range.
+  void add(MemoryEntry entry);
+  const std::vector<MemoryEntry>& entries() const { return entries_; }
+  // Throws Error with the nearest name and the list of all.
+  const MemoryEntry& entry(std::string_view name) const;
+
+  // Builds the memory a spec describes for a model of this shape. Throws Error with the position in
+  // the spec for an unknown name (and the nearest one, and the list), an unknown or ill-formed
+  // argument, two terms of one kind, a format that does not fit the shape.
+  std::unique_ptr<SequenceMemory> build(std::string_view spec, const MemoryShape& shape) const;
+  // The spec with its defaults, for people: "q4(group=64)".
+  std::string canonical(std::string_view spec) const;
+
+ private:
+  Parameters check_arguments(const Spec& spec, const SpecTerm& term,
+                             const MemoryEntry& entry) const;
+  const MemoryEntry& entry_at(const Spec& spec, const SpecTerm& term) const;
+  std::vector<std::string> names() const;
+
+  std::vector<MemoryEntry> entries_;
+};
+
+}  // namespace mneme

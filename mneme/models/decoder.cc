@@ -1,0 +1,226 @@
+#include "mneme/models/decoder.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "mneme/core/error.h"
+#include "mneme/kernels/elementwise.h"
+#include "mneme/kernels/matmul.h"
+
+namespace mneme {
+namespace {
+
+// Norm weights are float32 in every file we read; checked when the weights are bound.
+const float* floats(const TensorView* tensor) {
+  return reinterpret_cast<const float*>(tensor->data);
+}
+
+void grow(std::vector<float>& buffer, int64_t floats) {
+  if (static_cast<int64_t>(buffer.size()) < floats) buffer.resize(static_cast<size_t>(floats));
+}
+
+int64_t logit_rows_of(const SequenceStep& step) {
+  switch (step.logits) {
+    case Logits::kNone:
+      return 0;
+    case Logits::kLast:
+      return 1;
+    case Logits::kAll:
+      return static_cast<int64_t>(step.tokens.size());
+  }
+  return 0;
+}
+
+}  // namespace
+
+DecoderModel::DecoderModel(ModelConfig config, DecoderWeights weights,
+                           std::shared_ptr<const TensorSource> source)
+    : config_(std::move(config)), weights_(std::move(weights)), source_(std::move(source)) {
+  config_.validate(source_->origin());
+  MNEME_ASSERT(static_cast<int64_t>(weights_.layers.size()) == config_.layers);
+  shape_ = config_.memory_shape();
+  if (weights_.rope_factors != nullptr) {
+    rope_factors_.resize(static_cast<size_t>(config_.head_dim / 2));
+    std::copy_n(floats(weights_.rope_factors), rope_factors_.size(), rope_factors_.begin());
+  }
+}
+
+int64_t DecoderModel::weight_bytes() const {
+  int64_t bytes = 0;
+  for (const TensorView& tensor : source_->tensors()) bytes += tensor.bytes;
+  return bytes;
+}
+
+int64_t DecoderModel::workspace_bytes(int64_t tokens, int64_t logit_rows) const {
+  const int64_t heads = 2 * config_.q_heads + 2 * config_.kv_heads +
+                        2;  // q, mixed, k, v; two rotary tables of two halves
+  const int64_t per_token = 2 * config_.hidden + heads * config_.head_dim + 2 * config_.ffn;
+  return (tokens * per_token + logit_rows * config_.vocabulary) *
+         static_cast<int64_t>(sizeof(float));
+}
+
+void DecoderModel::check(std::span<const SequenceStep> steps) const {
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const SequenceStep& step = steps[i];
+    MNEME_CHECK(!step.tokens.empty(), "forward: sequence ", i, " has no tokens");
+    MNEME_CHECK(step.memory != nullptr, "forward: sequence ", i, " has no memory");
+    const MemoryShape& shape = step.memory->shape();
+    MNEME_CHECK(shape.q_heads == shape_.q_heads && shape.kv_heads == shape_.kv_heads &&
+                    shape.k_dim == shape_.k_dim && shape.v_dim == shape_.v_dim &&
+                    shape.windows == shape_.windows,
+                "forward: the memory of sequence ", i, " was made for another model");
+    for (size_t j = 0; j < i; ++j) {
+      MNEME_CHECK(steps[j].memory != step.memory, "forward: sequences ", j, " and ", i,
+                  " share one memory; fork it");
+    }
+    for (const int32_t token : step.tokens) {
+      MNEME_CHECK(token >= 0 && token < config_.vocabulary, "forward: token ids are 0 to ",
+                  config_.vocabulary - 1, ", got ", token);
+    }
+  }
+}
+
+void DecoderModel::prepare(std::span<const SequenceStep> steps, int64_t tokens,
+                           int64_t logit_rows) {
+  const int64_t half = config_.head_dim / 2;
+  grow(x_, tokens * config_.hidden);
+  grow(normed_, tokens * config_.hidden);
+  grow(q_, tokens * config_.q_heads * config_.head_dim);
+  grow(mixed_, tokens * config_.q_heads * config_.head_dim);
+  grow(k_, tokens * config_.kv_heads * config_.head_dim);
+  grow(v_, tokens * config_.kv_heads * config_.head_dim);
+  grow(gate_, tokens * config_.ffn);
+  grow(up_, tokens * config_.ffn);
+  grow(logits_, logit_rows * config_.vocabulary);
+  for (auto* table : {&cosines_, &sines_, &window_cosines_, &window_sines_})
+    grow(*table, tokens * half);
+
+  int64_t row = 0;
+  for (const SequenceStep& step : steps) {
+    const int64_t first = step.memory->length();
+    const auto count = static_cast<int64_t>(step.tokens.size());
+    const float* factors = rope_factors_.empty() ? nullptr : rope_factors_.data();
+    rope_table(first, count, config_.head_dim, config_.rope_base, config_.rope_scale, factors,
+               cosines_.data() + row * half, sines_.data() + row * half);
+    if (config_.rope_base_window != 0) {
+      rope_table(first, count, config_.head_dim, config_.rope_base_window, 1, nullptr,
+                 window_cosines_.data() + row * half, window_sines_.data() + row * half);
+    }
+    for (const int32_t token : step.tokens)
+      dequantize_row(*weights_.embedding, token, x_.data() + config_.hidden * row++);
+  }
+  if (config_.embedding_scale != 1)
+    scale(x_.data(), config_.embedding_scale, tokens * config_.hidden);
+}
+
+void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps, int64_t tokens,
+                             ThreadPool& pool) {
+  const LayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
+  const int64_t dim = config_.head_dim;
+  const int64_t q_width = config_.q_heads * dim;
+  const int64_t kv_width = config_.kv_heads * dim;
+  rms_norm(x_.data(), floats(weights.attention_norm), config_.norm_epsilon, tokens, config_.hidden,
+           normed_.data());
+  matmul(*weights.q, normed_.data(), tokens, config_.hidden, q_.data(), q_width, pool);
+  matmul(*weights.k, normed_.data(), tokens, config_.hidden, k_.data(), kv_width, pool);
+  matmul(*weights.v, normed_.data(), tokens, config_.hidden, v_.data(), kv_width, pool);
+  if (weights.q_norm != nullptr) {
+    rms_norm(q_.data(), floats(weights.q_norm), config_.norm_epsilon, tokens * config_.q_heads, dim,
+             q_.data());
+    rms_norm(k_.data(), floats(weights.k_norm), config_.norm_epsilon, tokens * config_.kv_heads,
+             dim, k_.data());
+  }
+  const bool window_table =
+      config_.rope_base_window != 0 && config_.windows[static_cast<size_t>(layer)] > 0;
+  const float* cosines = window_table ? window_cosines_.data() : cosines_.data();
+  const float* sines = window_table ? window_sines_.data() : sines_.data();
+  rope(q_.data(), tokens, config_.q_heads, dim, config_.rope_pairs, cosines, sines);
+  rope(k_.data(), tokens, config_.kv_heads, dim, config_.rope_pairs, cosines, sines);
+
+  int64_t row = 0;
+  for (const SequenceStep& step : steps) {
+    step.memory->attend({.layer = layer,
+                         .q = q_.data() + row * q_width,
+                         .k = k_.data() + row * kv_width,
+                         .v = v_.data() + row * kv_width,
+                         .scale = config_.attention_scale,
+                         .softcap = config_.attention_softcap,
+                         .out = mixed_.data() + row * q_width},
+                        pool);
+    row += static_cast<int64_t>(step.tokens.size());
+  }
+  matmul(*weights.o, mixed_.data(), tokens, q_width, normed_.data(), config_.hidden, pool);
+  if (weights.attention_post_norm != nullptr) {
+    rms_norm(normed_.data(), floats(weights.attention_post_norm), config_.norm_epsilon, tokens,
+             config_.hidden, normed_.data());
+  }
+  add(x_.data(), normed_.data(), tokens * config_.hidden);
+}
+
+void DecoderModel::feed_forward(int64_t layer, int64_t tokens, ThreadPool& pool) {
+  const LayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
+  rms_norm(x_.data(), floats(weights.ffn_norm), config_.norm_epsilon, tokens, config_.hidden,
+           normed_.data());
+  matmul(*weights.gate, normed_.data(), tokens, config_.hidden, gate_.data(), config_.ffn, pool);
+  matmul(*weights.up, normed_.data(), tokens, config_.hidden, up_.data(), config_.ffn, pool);
+  if (config_.gate == ModelConfig::Gate::kSilu) {
+    silu_mul(gate_.data(), up_.data(), tokens * config_.ffn);
+  } else {
+    gelu_tanh_mul(gate_.data(), up_.data(), tokens * config_.ffn);
+  }
+  matmul(*weights.down, gate_.data(), tokens, config_.ffn, normed_.data(), config_.hidden, pool);
+  if (weights.ffn_post_norm != nullptr) {
+    rms_norm(normed_.data(), floats(weights.ffn_post_norm), config_.norm_epsilon, tokens,
+             config_.hidden, normed_.data());
+  }
+  add(x_.data(), normed_.data(), tokens * config_.hidden);
+}
+
+std::span<const float> DecoderModel::forward(std::span<const SequenceStep> steps,
+                                             ThreadPool& pool) {
+  check(steps);
+  if (steps.empty()) return {};
+  int64_t tokens = 0;
+  int64_t logit_rows = 0;
+  size_t begun = 0;
+  try {
+    for (const SequenceStep& step : steps) {
+      const auto count = static_cast<int64_t>(step.tokens.size());
+      tokens += count;
+      logit_rows += logit_rows_of(step);
+      step.memory->begin(step.memory->plan(count));
+      ++begun;
+    }
+    prepare(steps, tokens, logit_rows);
+    for (int64_t layer = 0; layer < config_.layers; ++layer) {
+      attention(layer, steps, tokens, pool);
+      feed_forward(layer, tokens, pool);
+    }
+    // Rows whose logits are wanted move to the front, so that the largest product runs on them
+    // alone.
+    int64_t row = 0;
+    int64_t wanted = 0;
+    for (const SequenceStep& step : steps) {
+      const auto count = static_cast<int64_t>(step.tokens.size());
+      const int64_t first = row + count - logit_rows_of(step);
+      for (int64_t source = first; source < row + count; ++source, ++wanted) {
+        rms_norm(x_.data() + source * config_.hidden, floats(weights_.output_norm),
+                 config_.norm_epsilon, 1, config_.hidden, normed_.data() + wanted * config_.hidden);
+      }
+      row += count;
+    }
+    if (logit_rows > 0) {
+      matmul(*weights_.output, normed_.data(), logit_rows, config_.hidden, logits_.data(),
+             config_.vocabulary, pool);
+      if (config_.logit_softcap > 0)
+        softcap(logits_.data(), config_.logit_softcap, logit_rows * config_.vocabulary);
+    }
+  } catch (...) {
+    for (size_t i = 0; i < begun; ++i) steps[i].memory->abort();
+    throw;
+  }
+  for (const SequenceStep& step : steps) step.memory->commit();
+  return {logits_.data(), static_cast<size_t>(logit_rows * config_.vocabulary)};
+}
+
+}  // namespace mneme

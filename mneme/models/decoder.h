@@ -1,0 +1,112 @@
+// A decoder-only transformer over quantised weights whose attention is whatever memory it is given.
+// One forward pass serves prompts, single tokens and batches of sequences, each sequence with a
+// memory of its own. llama.h and gemma3.h say which weights and details a family has; this file is
+// the order in which they are used:
+//
+//   x = embedding[token] * embedding_scale                                          // [T, hidden]
+//   for each layer:
+//     a = memory.attend(rope(norm(q)), rope(norm(k)), v)   q, k, v = rms_norm(x) Wq, Wk, Wv     //
+//     [T, heads, head_dim] x += post_norm(a Wo) x += post_norm((gate(n Wg) * (n Wu)) Wd) n =
+//     rms_norm(x)
+//   logits = softcap(rms_norm(x) W_out)                                             // [rows asked
+//   for, vocabulary]
+//
+// A row's result does not depend on what else is in the step, so cold, forked, restored and batched
+// runs give the same bits. Tests: decoder_test.cc (golden tiny-llama, chunked == one-shot, batched
+// == single).
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "mneme/cache/memory.h"
+#include "mneme/core/tensor_view.h"
+#include "mneme/core/thread_pool.h"
+#include "mneme/models/config.h"
+
+namespace mneme {
+
+// Views into the model's file; null where the family has no such weight.
+struct LayerWeights {
+  const TensorView* attention_norm = nullptr;       // [hidden]
+  const TensorView* q = nullptr;                    // [q_heads * head_dim, hidden]
+  const TensorView* k = nullptr;                    // [kv_heads * head_dim, hidden]
+  const TensorView* v = nullptr;                    // [kv_heads * head_dim, hidden]
+  const TensorView* q_norm = nullptr;               // [head_dim] or null
+  const TensorView* k_norm = nullptr;               // [head_dim] or null
+  const TensorView* o = nullptr;                    // [hidden, q_heads * head_dim]
+  const TensorView* attention_post_norm = nullptr;  // [hidden] or null
+  const TensorView* ffn_norm = nullptr;             // [hidden]
+  const TensorView* gate = nullptr;                 // [ffn, hidden]
+  const TensorView* up = nullptr;                   // [ffn, hidden]
+  const TensorView* down = nullptr;                 // [hidden, ffn]
+  const TensorView* ffn_post_norm = nullptr;        // [hidden] or null
+};
+
+struct DecoderWeights {
+  const TensorView* embedding = nullptr;    // [vocabulary, hidden]
+  const TensorView* output_norm = nullptr;  // [hidden]
+  const TensorView* output = nullptr;  // [vocabulary, hidden]; the embedding where they are tied
+  const TensorView* rope_factors =
+      nullptr;  // [head_dim / 2] divides each rotary frequency, or null
+  std::vector<LayerWeights> layers;
+};
+
+// Which logits of a step are wanted.
+enum class Logits { kNone, kLast, kAll };
+
+// The part of one sequence in a step.
+struct SequenceStep {
+  std::span<const int32_t> tokens;  // at least one
+  SequenceMemory* memory = nullptr;
+  Logits logits = Logits::kLast;
+};
+
+class DecoderModel {
+ public:
+  // `source` holds the weights and is kept alive. Throws Error on a bad configuration.
+  DecoderModel(ModelConfig config, DecoderWeights weights,
+               std::shared_ptr<const TensorSource> source);
+
+  const ModelConfig& config() const { return config_; }
+  const MemoryShape& memory_shape() const { return shape_; }
+  const TensorSource& source() const { return *source_; }
+  // Bytes of all weights, in the form in which they lie in memory.
+  int64_t weight_bytes() const;
+  // Bytes of activations and scratch a step of `tokens` positions with `logit_rows` rows of logits
+  // needs.
+  int64_t workspace_bytes(int64_t tokens, int64_t logit_rows) const;
+
+  // Runs one step of one or more sequences (distinct memories). Returns the logits asked for, in
+  // the order of the sequences, [rows, vocabulary], valid until the next call. Throws Error when a
+  // token id, a memory or a plan is bad; every memory is then as it was before.
+  std::span<const float> forward(std::span<const SequenceStep> steps, ThreadPool& pool);
+
+ private:
+  void check(std::span<const SequenceStep> steps) const;
+  void prepare(std::span<const SequenceStep> steps, int64_t tokens, int64_t logit_rows);
+  void attention(int64_t layer, std::span<const SequenceStep> steps, int64_t tokens,
+                 ThreadPool& pool);
+  void feed_forward(int64_t layer, int64_t tokens, ThreadPool& pool);
+
+  ModelConfig config_;
+  DecoderWeights weights_;
+  std::shared_ptr<const TensorSource> source_;
+  MemoryShape shape_;
+  std::vector<float> rope_factors_;
+
+  // Activations of the step, grown to the largest step so far.
+  std::vector<float> x_;          // [T, hidden]
+  std::vector<float> normed_;     // [T, hidden]
+  std::vector<float> q_;          // [T, q_heads * head_dim]
+  std::vector<float> k_, v_;      // [T, kv_heads * head_dim]
+  std::vector<float> mixed_;      // [T, q_heads * head_dim]
+  std::vector<float> gate_, up_;  // [T, ffn]
+  std::vector<float> logits_;     // [rows, vocabulary]
+  // Rotary tables of the step's positions, for layers without and with a window.
+  std::vector<float> cosines_, sines_, window_cosines_, window_sines_;  // [T, head_dim / 2]
+};
+
+}  // namespace mneme
