@@ -1,0 +1,83 @@
+#include "mneme/runtime/session.h"
+
+#include <algorithm>
+
+#include "mneme/core/error.h"
+
+namespace mneme {
+
+Session::Session(DecoderModel& model, ThreadPool& pool, std::unique_ptr<SequenceMemory> memory,
+                 std::vector<int32_t> tokens)
+    : model_(&model), pool_(&pool), memory_(std::move(memory)), tokens_(std::move(tokens)) {
+  MNEME_CHECK(memory_ != nullptr, "session: no memory");
+  MNEME_CHECK(memory_->length() == static_cast<int64_t>(tokens_.size()),
+              "session: the memory has seen ", memory_->length(), " tokens, ", tokens_.size(),
+              " are given");
+}
+
+int64_t Session::append(std::span<const int32_t> tokens, int64_t chunk,
+                        const PrefillProgress& progress) {
+  MNEME_CHECK(chunk > 0, "session: the chunk must be positive, got ", chunk);
+  const auto total = static_cast<int64_t>(tokens.size());
+  // A text that cannot be held whole is refused before any of it is run.
+  if (total > chunk) {
+    const StepPlan plan = memory_->plan(total);
+    const bool over_context = memory_->length() + total > memory_->shape().context &&
+                              !memory_->capabilities().beyond_context;
+    MNEME_CHECK(plan.possible() || !over_context, plan.refusal);
+  }
+  int64_t done = 0;
+  while (done < total) {
+    const auto part = tokens.subspan(static_cast<size_t>(done),
+                                     static_cast<size_t>(std::min(chunk, total - done)));
+    const bool last = done + static_cast<int64_t>(part.size()) == total;
+    const SequenceStep step{part, memory_.get(), last ? Logits::kLast : Logits::kNone};
+    const std::span<const float> rows = model_->forward({&step, 1}, *pool_);
+    tokens_.insert(tokens_.end(), part.begin(), part.end());
+    logits_.assign(rows.begin(), rows.end());
+    done += static_cast<int64_t>(part.size());
+    if (progress && !progress(done, total)) break;
+  }
+  return done;
+}
+
+void Session::append_visiting(std::span<const int32_t> tokens, int64_t chunk,
+                              const std::function<void(int64_t, std::span<const float>)>& visit) {
+  MNEME_CHECK(chunk > 0, "session: the chunk must be positive, got ", chunk);
+  const auto vocabulary = static_cast<size_t>(model_->config().vocabulary);
+  for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(chunk)) {
+    const auto part = tokens.subspan(at, std::min(static_cast<size_t>(chunk), tokens.size() - at));
+    const SequenceStep step{part, memory_.get(), Logits::kAll};
+    const std::span<const float> rows = model_->forward({&step, 1}, *pool_);
+    const auto first = static_cast<int64_t>(tokens_.size());
+    tokens_.insert(tokens_.end(), part.begin(), part.end());
+    for (size_t i = 0; i < part.size(); ++i)
+      visit(first + static_cast<int64_t>(i), rows.subspan(i * vocabulary, vocabulary));
+    logits_.assign(rows.end() - static_cast<int64_t>(vocabulary), rows.end());
+  }
+}
+
+int64_t Session::advance_to(std::span<const int32_t> tokens, int64_t chunk,
+                            const PrefillProgress& progress) {
+  MNEME_CHECK(!tokens.empty(), "session: a prompt needs at least one token");
+  const auto [ours, theirs] = std::ranges::mismatch(tokens_, tokens);
+  int64_t reused = ours - tokens_.begin();
+  const bool complete = theirs == tokens.end();
+  if (complete && reused == static_cast<int64_t>(tokens_.size()) && !logits_.empty()) return reused;
+  if (complete) --reused;  // logits after the last token come from running it
+  if (reused < static_cast<int64_t>(tokens_.size())) {
+    memory_->trim(reused);
+    tokens_.resize(static_cast<size_t>(reused));
+    logits_.clear();
+  }
+  append(tokens.subspan(static_cast<size_t>(reused)), chunk, progress);
+  return reused;
+}
+
+Session Session::fork() const {
+  Session copy(*model_, *pool_, memory_->fork(), tokens_);
+  copy.logits_ = logits_;
+  return copy;
+}
+
+}  // namespace mneme

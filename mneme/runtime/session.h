@@ -1,0 +1,66 @@
+// One sequence on a model: its tokens, its memory, the logits after its last token. Tests:
+// session_test.cc.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "mneme/core/thread_pool.h"
+#include "mneme/models/decoder.h"
+
+namespace mneme {
+
+// Called after each step of a long prompt with the tokens done so far; false stops (the session
+// keeps what is done).
+using PrefillProgress = std::function<bool(int64_t done, int64_t total)>;
+
+class Session {
+ public:
+  static constexpr int64_t kDefaultChunk = 512;
+
+  // `memory` may already hold tokens: then `tokens` are those it has seen, as many as
+  // memory->length().
+  Session(DecoderModel& model, ThreadPool& pool, std::unique_ptr<SequenceMemory> memory,
+          std::vector<int32_t> tokens = {});
+
+  const std::vector<int32_t>& tokens() const { return tokens_; }
+  const SequenceMemory& memory() const { return *memory_; }
+  SequenceMemory& memory() { return *memory_; }
+
+  // Runs tokens in chunks; logits() are then those after the last one. Refused steps throw Error;
+  // what came before stays. Returns how many tokens were run: fewer than given only when `progress`
+  // stopped it.
+  int64_t append(std::span<const int32_t> tokens, int64_t chunk = kDefaultChunk,
+                 const PrefillProgress& progress = {});
+
+  // The same, and hands out every row of logits: visit(position of the token, its logits
+  // [vocabulary]).
+  void append_visiting(
+      std::span<const int32_t> tokens, int64_t chunk,
+      const std::function<void(int64_t position, std::span<const float> logits)>& visit);
+
+  // Makes the session hold exactly `tokens`, reusing what it has: the common prefix stays (at least
+  // the last token is run again, so that logits exist), the rest is trimmed away and run. A memory
+  // that cannot be trimmed so far is not touched: throws Error with the reason. Returns the number
+  // of tokens reused.
+  int64_t advance_to(std::span<const int32_t> tokens, int64_t chunk = kDefaultChunk,
+                     const PrefillProgress& progress = {});
+
+  // Logits after the last token, [vocabulary]; empty before the first.
+  std::span<const float> logits() const { return logits_; }
+
+  // A second session with the same content; rows are shared until one side writes.
+  Session fork() const;
+
+ private:
+  DecoderModel* model_;
+  ThreadPool* pool_;
+  std::unique_ptr<SequenceMemory> memory_;
+  std::vector<int32_t> tokens_;
+  std::vector<float> logits_;
+};
+
+}  // namespace mneme
