@@ -2,6 +2,10 @@
 // targets of the machine.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include "mneme/kernels/simd_targets.h"
+// Highway after the choice of targets.
 #include <hwy/highway.h>
 
 #include <cstdint>

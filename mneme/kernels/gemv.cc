@@ -1,0 +1,129 @@
+#include "mneme/kernels/simd_targets.h"
+#include "mneme/kernels/weight_rows.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "mneme/kernels/gemv.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+#include "mneme/kernels/dispatch_type.h"
+#include "mneme/kernels/lane_sums-inl.h"
+#include "mneme/kernels/quant_superblocks-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace mneme {
+namespace HWY_NAMESPACE {
+
+// acc[n * kRows + m] += one block of weight rows n times the same elements of x rows m.
+template <DType kType, int64_t kRows, int64_t kOuts>
+HWY_INLINE void accumulate_block(const uint8_t* const* HWY_RESTRICT blocks,
+                                 const float* HWY_RESTRICT x, int64_t x_stride,
+                                 VF* HWY_RESTRICT acc) {
+  using D = Decoder<kType>;
+  constexpr int64_t kVectors = D::kChunk / kLanes;
+  typename D::State state[kOuts];
+  HWY_UNROLL(8)
+  for (int64_t n = 0; n < kOuts; ++n) D::prepare(blocks[n], state[n]);
+  for (int64_t j = 0; j < D::kBlock / D::kChunk; ++j) {
+    HWY_UNROLL(8)
+    for (int64_t n = 0; n < kOuts; ++n) {
+      VF w[kVectors];
+      D::decode(blocks[n], state[n], j, w);
+      HWY_UNROLL(3)
+      for (int64_t m = 0; m < kRows; ++m) {
+        HWY_UNROLL(32)
+        for (int64_t i = 0; i < kVectors; ++i) {
+          const VF xv = hn::LoadU(DF(), x + m * x_stride + j * D::kChunk + i * kLanes);
+          acc[n * kRows + m] = hn::MulAdd(w[i], xv, acc[n * kRows + m]);
+        }
+      }
+    }
+  }
+}
+
+// y[0..kRows, first..first + kOuts).
+template <DType kType, int64_t kRows, int64_t kOuts>
+HWY_INLINE void few_rows_tile(const Product& product, int64_t first) {
+  using D = Decoder<kType>;
+  const WeightRows& weight = product.weight;
+  const float* HWY_RESTRICT x = product.x;
+  const int64_t blocks = weight.in / D::kBlock, rest = weight.in % D::kBlock;
+  VF acc[kRows * kOuts];
+  HWY_UNROLL(16)
+  for (int64_t i = 0; i < kRows * kOuts; ++i) acc[i] = hn::Zero(DF());
+  const uint8_t* at[kOuts];
+  HWY_UNROLL(8)
+  for (int64_t n = 0; n < kOuts; ++n) at[n] = weight.row(first + n);
+  for (int64_t b = 0; b < blocks; ++b) {
+    accumulate_block<kType, kRows, kOuts>(at, x + b * D::kBlock, product.x_stride, acc);
+    HWY_UNROLL(8)
+    for (int64_t n = 0; n < kOuts; ++n) at[n] += D::kBytes;
+  }
+  if constexpr (D::kBlock == kChunkElements) {
+    if (rest != 0) {
+      alignas(64) uint8_t bytes[kOuts][D::kBytes] = {};
+      alignas(64) float tail[kRows][kChunkElements] = {};
+      for (int64_t n = 0; n < kOuts; ++n) {
+        memcpy(bytes[n], at[n], static_cast<size_t>(rest * D::kBytes / kChunkElements));
+        at[n] = bytes[n];
+      }
+      for (int64_t m = 0; m < kRows; ++m) {
+        memcpy(tail[m], x + m * product.x_stride + blocks * D::kBlock,
+               static_cast<size_t>(rest) * sizeof(float));
+      }
+      accumulate_block<kType, kRows, kOuts>(at, tail[0], kChunkElements, acc);
+    }
+  }
+  alignas(64) float sums[kRows * kOuts + kLanes];
+  lane_sums<kRows * kOuts>(acc, sums);
+  HWY_UNROLL(8)
+  for (int64_t n = 0; n < kOuts; ++n) {
+    HWY_UNROLL(3)
+    for (int64_t m = 0; m < kRows; ++m) {
+      product.y[m * product.y_stride + first + n] = sums[sum_slot(n * kRows + m)];
+    }
+  }
+}
+
+// Enough accumulators to hide the latency of a multiply-add, few enough for the registers.
+constexpr int64_t outs_at_once(int64_t rows, int64_t block) {
+  if (kLanes < 8) return kLanes == 1 ? 1 : 2;
+  return kLanes >= 16 && rows == 1 && block == 32 ? 8 : 4;
+}
+
+template <DType kType, int64_t kRows>
+void few_rows(const Product& product, int64_t first, int64_t last) {
+  constexpr int64_t kOuts = outs_at_once(kRows, Decoder<kType>::kBlock);
+  int64_t n = first;
+  for (; n + kOuts <= last; n += kOuts) few_rows_tile<kType, kRows, kOuts>(product, n);
+  for (; n < last; ++n) few_rows_tile<kType, kRows, 1>(product, n);
+}
+
+void MultiplyFewRows(const Product& product, int64_t first, int64_t last) {
+  dispatch_type(product.weight.dtype, [&](auto type) {
+    constexpr DType kType = decltype(type)::value;
+    if (product.rows == 1) {
+      few_rows<kType, 1>(product, first, last);
+    } else if (product.rows == 2) {
+      few_rows<kType, 2>(product, first, last);
+    } else {
+      few_rows<kType, 3>(product, first, last);
+    }
+  });
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mneme
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mneme {
+
+HWY_EXPORT(MultiplyFewRows);
+
+void multiply_few_rows(const Product& product, int64_t first, int64_t last) {
+  HWY_DYNAMIC_DISPATCH(MultiplyFewRows)(product, first, last);
+}
+
+}  // namespace mneme
+#endif
