@@ -17,7 +17,7 @@ template <typename T>
 NonFiniteCount count(DType dtype, const std::vector<T>& values) {
   // One byte off, as tensors of a file may lie.
   std::vector<std::byte> bytes(values.size() * sizeof(T) + 1);
-  std::memcpy(bytes.data() + 1, values.data(), values.size() * sizeof(T));
+  if (!values.empty()) std::memcpy(bytes.data() + 1, values.data(), bytes.size() - 1);
   const auto size = static_cast<int64_t>(bytes.size()) - 1;
   return count_non_finite(
       {"w", dtype, {size / dtype_info(dtype).block_bytes}, bytes.data() + 1, size});
