@@ -40,9 +40,6 @@ struct Half {
   int64_t element(int64_t row, int64_t i) const {
     return transposed ? i * kPageRows + row : row * dim + i;
   }
-  int64_t group_index(int64_t row, int64_t g, int64_t groups) const {
-    return transposed ? g * kPageRows + row : row * groups + g;
-  }
   // Where code i of a q4 row lives: byte and shift.
   struct Nibble {
     int64_t byte;
@@ -57,6 +54,9 @@ struct Half {
     return {row * dim / 2 + block / 2 + within % half, within >= half ? 4 : 0};
   }
 };
+
+// Scales and biases of keys and values alike lie [groups, 64].
+int64_t group_index(int64_t row, int64_t g) { return g * kPageRows + row; }
 
 struct Part {
   Half half;
@@ -129,7 +129,7 @@ void write_half(const RowFormat& format, std::byte* page, const Part& part, int6
           affine_quantize_group(x + g * format.group, format.group, bits, codes);
       for (int64_t i = 0; i < format.group; ++i)
         store_code(format, page, part, row, g * format.group + i, codes[i]);
-      const int64_t index = part.half.group_index(row, g, groups);
+      const int64_t index = group_index(row, g);
       store_scale(format, page + part.scales, index, params.scale);
       store_scale(format, page + part.biases, index, params.bias);
     }
@@ -160,7 +160,7 @@ void read_half(const RowFormat& format, const std::byte* page, const Part& part,
   for (int64_t i = 0; i < dim; ++i) {
     const int64_t index = part.half.element(row, i);
     if (format.quantised()) {
-      const int64_t group = part.half.group_index(row, i / format.group, dim / format.group);
+      const int64_t group = group_index(row, i / format.group);
       x[i] = load_scale(format, page + part.scales, group) *
                  static_cast<float>(load_code(format, page, part, row, i)) +
              load_scale(format, page + part.biases, group);
@@ -194,7 +194,7 @@ std::byte* pack_half(const RowFormat& format, const std::byte* page, const Part&
   const int64_t size = scale_bytes(format);
   for (const int64_t table : {part.scales, part.biases}) {
     for (int64_t g = 0; g < groups; ++g, packed += size) {
-      std::memcpy(packed, page + table + part.half.group_index(row, g, groups) * size, size);
+      std::memcpy(packed, page + table + group_index(row, g) * size, size);
     }
   }
   return packed;
@@ -224,7 +224,7 @@ const std::byte* unpack_half(const RowFormat& format, const std::byte* packed, c
   const int64_t size = scale_bytes(format);
   for (const int64_t table : {part.scales, part.biases}) {
     for (int64_t g = 0; g < groups; ++g, packed += size) {
-      std::memcpy(page + table + part.half.group_index(row, g, groups) * size, packed, size);
+      std::memcpy(page + table + group_index(row, g) * size, packed, size);
     }
   }
   return packed;

@@ -11,7 +11,7 @@
 //                                             dimension 2j of `row` in its low nibble and 2j+1 in
 //                                             its high one; then scales, biases
 //   V, float encodings   [64, Dv]
-//   V, q8                [64, Dv] int8        code - 128; then scales, biases [64, Dv/group] f16
+//   V, q8                [64, Dv] int8        code - 128; then scales, biases [Dv/group, 64] f16
 //   V, q4                [64, Dv/2] bytes     in blocks of n = 32 dimensions (the last may be
 //                                             shorter): byte b holds dimensions b (low nibble) and
 //                                             b + n/2 of the block; then scales, biases
