@@ -1,5 +1,7 @@
 // The small vector operations of a decoder layer, on float32 rows. Row results do not depend on the
-// number of rows. Tests: elementwise_test.cc, each against a float64 naive twin.
+// number of rows. Sums (norm, softmax) are accumulated in float64; the exponential is within 1 unit
+// in the last place, the hyperbolic tangent within 4. Tests: elementwise_test.cc, each against a
+// float64 naive twin.
 #pragma once
 
 #include <cstdint>
