@@ -3,11 +3,11 @@
 #include <xxhash.h>
 
 #include <algorithm>
-#include <unordered_map>
 
 #include "mneme/core/error.h"
 #include "mneme/io/quote.h"
 #include "mneme/io/utf8.h"
+#include "mneme/io/word_cache.h"
 
 namespace mneme {
 namespace {
@@ -34,10 +34,6 @@ const ByteAlphabet& alphabet() {
   static const ByteAlphabet instance;
   return instance;
 }
-
-struct Hash {
-  size_t operator()(std::string_view text) const { return XXH3_64bits(text.data(), text.size()); }
-};
 
 }  // namespace
 
@@ -67,7 +63,7 @@ const BpeTokenizer::MergeTable::Entry* BpeTokenizer::MergeTable::find(int32_t le
   return entry.rank < 0 ? nullptr : &entry;
 }
 
-// Buffers of one encode() call, and the words it has met: where in `ids` their tokens are.
+// Buffers of one encode() call.
 struct BpeTokenizer::Scratch {
   struct Symbol {
     int32_t id;
@@ -83,12 +79,8 @@ struct BpeTokenizer::Scratch {
       return rank != other.rank ? rank > other.rank : position > other.position;
     }
   };
-  struct Word {
-    size_t begin, count;
-  };
   std::vector<Symbol> symbols;
   std::vector<Candidate> heap;
-  std::unordered_map<std::string_view, Word, Hash> words;
 };
 
 BpeTokenizer::BpeTokenizer(VocabularyData data, const std::vector<std::string>& merges,
@@ -127,24 +119,28 @@ void BpeTokenizer::add_merges(const std::vector<std::string>& merges) {
     };
     const std::string left = merge.substr(0, blank);
     const std::string right = merge.substr(blank + 1);
-    merges_.add(text_id(left), text_id(right), static_cast<int32_t>(rank), text_id(left + right));
+    const int32_t left_id = text_id(left);
+    const int32_t right_id = text_id(right);
+    merges_.add(left_id, right_id, static_cast<int32_t>(rank), text_id(left + right));
   }
 }
 
-void BpeTokenizer::encode_text(std::string_view text, bool, std::vector<int32_t>& ids) const {
+std::vector<int32_t> BpeTokenizer::encode_fragments(
+    const std::vector<TextFragment>& fragments) const {
+  std::vector<int32_t> ids;
   Scratch scratch;
-  pretokenize(rule_, text, [&](std::string_view word) {
-    const auto [known, fresh] = scratch.words.try_emplace(word, Scratch::Word{ids.size(), 0});
-    if (fresh) {
-      encode_word(word, scratch, ids);
-      known->second.count = ids.size() - known->second.begin;
-      return;
+  WordCache cache;
+  const auto add_word = [&](std::string_view word) {
+    cache.append(word, ids, [&](std::string_view fresh) { encode_word(fresh, scratch, ids); });
+  };
+  for (const TextFragment& fragment : fragments) {
+    if (fragment.id >= 0) {
+      ids.push_back(fragment.id);
+    } else {
+      pretokenize(rule_, fragment.text, add_word);
     }
-    for (size_t i = 0; i < known->second.count; ++i) {
-      const int32_t id = ids[known->second.begin + i];
-      ids.push_back(id);
-    }
-  });
+  }
+  return ids;
 }
 
 void BpeTokenizer::encode_word(std::string_view word, Scratch& scratch,

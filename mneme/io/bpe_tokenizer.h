@@ -44,8 +44,7 @@ class BpeTokenizer final : public TokenizerBase {
   };
   struct Scratch;
 
-  void encode_text(std::string_view text, bool after_special,
-                   std::vector<int32_t>& ids) const override;
+  std::vector<int32_t> encode_fragments(const std::vector<TextFragment>& fragments) const override;
   std::string text_piece(int32_t id) const override;
   void add_merges(const std::vector<std::string>& merges);
   void encode_word(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const;

@@ -9,6 +9,7 @@
 // spm_tokenizer_test.cc.
 #pragma once
 
+#include <bitset>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -27,13 +28,21 @@ class SpmTokenizer final : public TokenizerBase {
   uint64_t fingerprint() const override;
 
  private:
-  void encode_text(std::string_view text, bool after_special,
-                   std::vector<int32_t>& ids) const override;
+  std::vector<int32_t> encode_fragments(const std::vector<TextFragment>& fragments) const override;
   std::string text_piece(int32_t id) const override;
+  struct Scratch;
+
+  // `text` with U+2581 for every blank, and one before it where the model asks for it.
+  void append_spelled(std::string_view text, bool after_special, std::string& spelled) const;
+  // Appends the ids of spelled text that no piece reaches across the ends of.
+  void encode_word(std::string_view word, Scratch& scratch, std::vector<int32_t>& ids) const;
+  // End of the word at `begin`: before the next blank that no piece joins to what precedes it.
+  size_t word_end(std::string_view spelled, size_t begin) const;
   // The text piece spelled `text`, or -1.
   int32_t find_text(std::string_view text) const;
 
   bool add_space_prefix_;
+  std::bitset<256> joins_blank_;  // by last byte: characters that a blank follows in some piece
 };
 
 }  // namespace mneme

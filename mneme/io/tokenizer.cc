@@ -39,17 +39,7 @@ std::vector<int32_t> TokenizerBase::encode(std::string_view text, SpecialTokens 
     repaired = repair_utf8(text);
     text = repaired;
   }
-  std::vector<int32_t> ids;
-  bool after_special = true;
-  for (const TextFragment& fragment : splitter_.split(text, special)) {
-    if (fragment.id >= 0) {
-      ids.push_back(fragment.id);
-    } else {
-      encode_text(fragment.text, after_special, ids);
-    }
-    after_special = fragment.id >= 0;
-  }
-  return ids;
+  return encode_fragments(splitter_.split(text, special));
 }
 
 std::string TokenizerBase::piece(int32_t id, bool show_special) const {
@@ -89,8 +79,9 @@ std::unique_ptr<Tokenizer> Tokenizer::from_gguf(const GgufFile& file) {
   } catch (const Error& error) {
     fail(file.origin(), ": ", error.what());
   }
-  return std::make_unique<BpeTokenizer>(read_vocabulary(file, rule->adds_bos),
-                                        file.texts("tokenizer.ggml.merges"), *rule);
+  VocabularyData data = read_vocabulary(file, rule->adds_bos);
+  return std::make_unique<BpeTokenizer>(std::move(data), file.texts("tokenizer.ggml.merges"),
+                                        *rule);
 }
 
 }  // namespace mneme

@@ -31,10 +31,9 @@ class TokenizerBase : public Tokenizer {
   explicit TokenizerBase(VocabularyData data)
       : vocabulary_(std::move(data)), splitter_(vocabulary_) {}
 
-  // Appends the ids of valid, non-empty UTF-8 without special pieces. `after_special`: a special
-  // piece or nothing stands before it.
-  virtual void encode_text(std::string_view text, bool after_special,
-                           std::vector<int32_t>& ids) const = 0;
+  // The ids of `fragments`: special pieces, and between them valid UTF-8 without any.
+  virtual std::vector<int32_t> encode_fragments(
+      const std::vector<TextFragment>& fragments) const = 0;
   // The bytes of a normal or unused piece.
   virtual std::string text_piece(int32_t id) const = 0;
 

@@ -2,6 +2,7 @@
 
 #include <xxhash.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "mneme/core/error.h"
@@ -54,11 +55,10 @@ int parse_byte(std::string_view piece) {
   return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-}  // namespace
+uint64_t hash_of(std::string_view text) { return XXH3_64bits(text.data(), text.size()); }
+uint32_t tag_of(uint64_t hash) { return static_cast<uint32_t>(hash >> 32); }
 
-size_t Vocabulary::Hash::operator()(std::string_view text) const {
-  return XXH3_64bits(text.data(), text.size());
-}
+}  // namespace
 
 Vocabulary::Vocabulary(VocabularyData data) : data_(std::move(data)) {
   const std::string& origin = data_.origin;
@@ -92,15 +92,18 @@ void Vocabulary::read_types() {
 
 void Vocabulary::read_pieces() {
   byte_ids_.fill(-1);
-  lookup_.reserve(data_.pieces.size());
+  size_t slots = 16;
+  while (slots < data_.pieces.size() * 2) slots *= 2;
+  slots_.resize(slots);
   for (size_t id = 0; id < data_.pieces.size(); ++id) {
     const std::string& piece = data_.pieces[id];
     MNEME_CHECK(!piece.empty(), data_.origin, ": piece ", id, " is empty");
     MNEME_CHECK(piece.size() <= kLongestPiece, data_.origin, ": piece ", id, " has ", piece.size(),
                 " bytes, at most ", kLongestPiece, " are accepted");
-    const auto [found, fresh] = lookup_.emplace(piece, static_cast<int32_t>(id));
-    MNEME_CHECK(fresh, data_.origin, ": piece ", quote(piece), " has two ids, ", found->second,
+    Slot& place = slots_[slot(piece)];
+    MNEME_CHECK(place.id < 0, data_.origin, ": piece ", quote(piece), " has two ids, ", place.id,
                 " and ", id);
+    place = {tag_of(hash_of(piece)), static_cast<int32_t>(id)};
     longest_ = std::max(longest_, piece.size());
     if (is_end_name(piece)) types_[id] = PieceType::kControl;
     if (types_[id] != PieceType::kByte) continue;
@@ -152,10 +155,16 @@ bool Vocabulary::is_special(int64_t id) const {
          kind == PieceType::kUserDefined;
 }
 
-int32_t Vocabulary::find(std::string_view spelling) const {
-  const auto found = lookup_.find(spelling);
-  return found == lookup_.end() ? -1 : found->second;
+size_t Vocabulary::slot(std::string_view spelling) const {
+  const uint64_t hash = hash_of(spelling);
+  size_t at = hash & (slots_.size() - 1);
+  while (slots_[at].id >= 0 && (slots_[at].tag != tag_of(hash) ||
+                                data_.pieces[static_cast<size_t>(slots_[at].id)] != spelling))
+    at = (at + 1) & (slots_.size() - 1);
+  return at;
 }
+
+int32_t Vocabulary::find(std::string_view spelling) const { return slots_[slot(spelling)].id; }
 
 uint8_t Vocabulary::byte_value(int64_t id) const {
   return static_cast<uint8_t>(parse_byte(spelling(id)));

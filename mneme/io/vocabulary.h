@@ -7,7 +7,6 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 namespace mneme {
@@ -36,9 +35,6 @@ class Vocabulary {
  public:
   // Throws Error naming the origin, the id and the fault.
   explicit Vocabulary(VocabularyData data);
-  // lookup_ refers into data_.
-  Vocabulary(const Vocabulary&) = delete;
-  Vocabulary& operator=(const Vocabulary&) = delete;
 
   int64_t size() const { return static_cast<int64_t>(data_.pieces.size()); }
   // The piece as the file spells it. Throws Error for an id outside [0, size()).
@@ -63,14 +59,18 @@ class Vocabulary {
   void read_pieces();
   void read_special_ids();
 
-  struct Hash {
-    size_t operator()(std::string_view text) const;
+  // Open addressing: most look-ups while merging find nothing and cost one cache line.
+  struct Slot {
+    uint32_t tag = 0;  // upper half of the hash
+    int32_t id = -1;   // -1: empty
   };
+  // The slot of `spelling`, or the empty one where it belongs.
+  size_t slot(std::string_view spelling) const;
 
   VocabularyData data_;
   std::vector<PieceType> types_;
   std::vector<double> scores_;
-  std::unordered_map<std::string_view, int32_t, Hash> lookup_;
+  std::vector<Slot> slots_;  // a power of two
   std::array<int32_t, 256> byte_ids_;
   std::vector<bool> ends_generation_;
   size_t longest_ = 0;
