@@ -45,7 +45,8 @@ void sync_folder(const std::string& path) {
   const int error = errno;
   ::close(descriptor);
   // Some file systems cannot sync a folder and say EINVAL.
-  MNEME_CHECK(result == 0 || error == EINVAL, folder, ": cannot sync: ", std::strerror(error));
+  MNEME_CHECK(result == 0 || error == EINVAL, folder, ": cannot sync, ", path,
+              " is written but may not survive a power loss: ", std::strerror(error));
 }
 
 }  // namespace

@@ -22,7 +22,8 @@ class AtomicFile {
   // Appends; retries short writes and EINTR. Throws Error with the system's reason ("No space left
   // on device").
   void write(const void* data, int64_t bytes);
-  // Makes the new content durable and visible under `path`.
+  // Makes the new content visible under `path`, then durable. Throws Error; when only the last step
+  // failed (sync of the folder), the message says so and the new content is already visible.
   void commit();
 
  private:

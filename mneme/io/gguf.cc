@@ -2,12 +2,14 @@
 
 #include <algorithm>
 #include <bit>
-#include <cmath>
 #include <cstring>
 #include <limits>
+#include <optional>
+#include <utility>
 
 #include "mneme/core/checked.h"
 #include "mneme/core/error.h"
+#include "mneme/io/byte_cursor.h"
 #include "mneme/io/quote.h"
 
 namespace mneme {
@@ -27,8 +29,8 @@ constexpr std::string_view kAlignmentKey = "general.alignment";
 // The smallest entries that a file can hold: what its counts are measured against before anything
 // is stored.
 constexpr int64_t kSmallestKeyValue = 8 + 1 + 4 + 1;  // key length, key, type, value
-constexpr int64_t kSmallestTensor =
-    8 + 1 + 4 + 4 + 8;  // name length, name, dimensions, type, offset
+// Name length, name, dimensions, type, offset.
+constexpr int64_t kSmallestTensor = 8 + 1 + 4 + 4 + 8;
 
 enum ValueType : uint32_t {
   kU8 = 0,
@@ -46,98 +48,19 @@ enum ValueType : uint32_t {
   kF64 = 12,
 };
 
+// ggml's number of a tensor type.
+constexpr std::pair<uint32_t, DType> kGgmlTypes[] = {
+    {0, DType::kF32},   {1, DType::kF16},   {2, DType::kQ4_0}, {3, DType::kQ4_1},
+    {6, DType::kQ5_0},  {7, DType::kQ5_1},  {8, DType::kQ8_0}, {12, DType::kQ4_K},
+    {13, DType::kQ5_K}, {14, DType::kQ6_K}, {24, DType::kI8},  {25, DType::kI16},
+    {26, DType::kI32},  {27, DType::kI64},  {28, DType::kF64}, {30, DType::kBF16}};
+
 std::optional<DType> dtype_of_ggml(uint32_t type) {
-  switch (type) {
-    case 0:
-      return DType::kF32;
-    case 1:
-      return DType::kF16;
-    case 2:
-      return DType::kQ4_0;
-    case 3:
-      return DType::kQ4_1;
-    case 6:
-      return DType::kQ5_0;
-    case 7:
-      return DType::kQ5_1;
-    case 8:
-      return DType::kQ8_0;
-    case 12:
-      return DType::kQ4_K;
-    case 13:
-      return DType::kQ5_K;
-    case 14:
-      return DType::kQ6_K;
-    case 24:
-      return DType::kI8;
-    case 25:
-      return DType::kI16;
-    case 26:
-      return DType::kI32;
-    case 27:
-      return DType::kI64;
-    case 28:
-      return DType::kF64;
-    case 30:
-      return DType::kBF16;
-    default:
-      return std::nullopt;
+  for (const auto& [number, dtype] : kGgmlTypes) {
+    if (number == type) return dtype;
   }
+  return std::nullopt;
 }
-
-// Takes bytes from the front of a buffer and never goes beyond its end.
-class Cursor {
- public:
-  Cursor(const std::byte* data, int64_t size, const std::string& origin)
-      : data_(data), size_(size), origin_(origin) {}
-
-  int64_t position() const { return position_; }
-  int64_t left() const { return size_ - position_; }
-
-  template <typename T>
-  T take(const char* what) {
-    T value;
-    std::memcpy(&value, take_bytes(sizeof(T), what), sizeof(T));
-    return value;
-  }
-
-  const std::byte* take_bytes(int64_t count, const char* what) {
-    MNEME_CHECK(count <= left(), origin_, ": the file ends inside ", what, " at byte ", position_,
-                ": ", count, " bytes wanted, ", left(), " left");
-    const std::byte* at = data_ + position_;
-    position_ += count;
-    return at;
-  }
-
-  // A string: u64 length and bytes.
-  std::string_view take_string(const char* what, uint64_t largest) {
-    const auto length = take<uint64_t>(what);
-    MNEME_CHECK(length <= largest, origin_, ": ", what, " at byte ", position_, " has length ",
-                length, ", at most ", largest);
-    MNEME_CHECK(length <= static_cast<uint64_t>(left()), origin_, ": ", what, " at byte ",
-                position_, " has length ", length, ", the file has ", left(), " bytes left");
-    const auto bytes = static_cast<int64_t>(length);
-    return {reinterpret_cast<const char*>(take_bytes(bytes, what)), static_cast<size_t>(length)};
-  }
-
-  // A count of entries of at least `smallest` bytes each.
-  int64_t take_count(const char* what, int64_t smallest) {
-    const auto count = take<uint64_t>(what);
-    check_count(count, what, smallest);
-    return static_cast<int64_t>(count);
-  }
-
-  void check_count(uint64_t count, const char* what, int64_t smallest) const {
-    MNEME_CHECK(count <= static_cast<uint64_t>(left() / smallest), origin_, ": ", what, " is ",
-                count, ", the ", left(), " bytes left hold at most ", left() / smallest);
-  }
-
- private:
-  const std::byte* data_;
-  int64_t size_;
-  int64_t position_ = 0;
-  const std::string& origin_;
-};
 
 }  // namespace
 
@@ -353,10 +276,12 @@ class GgufParser {
       const std::string where = concat(origin(), ": tensor ", quote(tensor.name), ": ");
       MNEME_CHECK(offsets_[i] % alignment_ == 0, where, "offset ", offsets_[i],
                   " is not a multiple of the alignment ", alignment_);
-      const int64_t begin = checked_add(start, offsets_[i], where.c_str());
-      MNEME_CHECK(begin <= size_ && tensor.bytes <= size_ - begin, where, "its ", tensor.bytes,
-                  " bytes from byte ", begin, " lie beyond the end of the file at ", size_);
-      tensor.data = data_ + begin;
+      const int64_t room = size_ - start;  // negative when the file ends before its data
+      MNEME_CHECK(offsets_[i] <= room && tensor.bytes <= room - offsets_[i], where, "its ",
+                  tensor.bytes, " bytes at offset ", offsets_[i],
+                  " of the data, which starts at byte ", start,
+                  ", lie beyond the end of the file at ", size_);
+      tensor.data = data_ + start + offsets_[i];
     }
     std::vector<const TensorView*> order;
     for (const TensorView& tensor : file_->tensors_) order.push_back(&tensor);
@@ -375,7 +300,7 @@ class GgufParser {
   const std::byte* data_;
   int64_t size_;
   std::unique_ptr<GgufFile> file_;
-  Cursor cursor_;
+  ByteCursor cursor_;
   const std::string* key_ = nullptr;  // whose value is being read
   std::vector<int64_t> offsets_;
   int64_t alignment_ = kDefaultAlignment;

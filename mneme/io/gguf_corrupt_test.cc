@@ -265,13 +265,16 @@ INSTANTIATE_TEST_SUITE_P(
         Corrupt{"offset of 2 to the 63", one_tensor(0, {1}, 4, 1ull << 63),
                 "tensor 'w': size overflow: offset 9223372036854775808"},
         Corrupt{"offset that overflows with the start", one_tensor(0, {1}, 4, INT64_MAX - 31),
-                "size overflow"},
-        Corrupt{"offset beyond the end", one_tensor(0, {1}, 4, 32),
-                "tensor 'w': its 4 bytes from byte 96 lie beyond the end of the file at 68"},
+                "tensor 'w': its 4 bytes at offset 9223372036854775776 of the data"},
+        Corrupt{
+            "offset beyond the end", one_tensor(0, {1}, 4, 32),
+            "tensor 'w': its 4 bytes at offset 32 of the data, which starts at byte 64, lie beyond "
+            "the end of the file at 68"},
         Corrupt{"size beyond the end", one_tensor(0, {1ull << 40}, 4),
-                "tensor 'w': its 4398046511104 bytes from byte 64 lie beyond the end"},
+                "tensor 'w': its 4398046511104 bytes at offset 0 of the data"},
         Corrupt{"data one byte short", one_tensor(0, {4}, 15),
-                "its 16 bytes from byte 64 lie beyond the end of the file at 79"},
+                "its 16 bytes at offset 0 of the data, which starts at byte 64, lie beyond "
+                "the end of the file at 79"},
         Corrupt{"two on the same bytes", spoiled([](auto& b) {
                   b.tensor("a", 0, {1}, "1234").tensor("b", 0, {1}, "1234", 0);
                 }),

@@ -9,7 +9,6 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
-#include <limits>
 #include <utility>
 
 #include "mneme/core/error.h"
@@ -88,7 +87,7 @@ MappedFile::MappedFile(const std::string& path, Mode mode) {
   const auto bytes = static_cast<size_t>(status.st_size);
   void* address = mode == Mode::kMap ? ::mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, file.get(), 0)
                                      : ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE,
-                                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+                                              MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   MNEME_CHECK(address != MAP_FAILED, path, ": cannot map ", status.st_size,
               " bytes: ", std::strerror(errno));
   data_ = static_cast<const std::byte*>(address);

@@ -1,7 +1,9 @@
 // Safetensors files: a reader that maps the file and trusts nothing in it, and a writer that
 // replaces atomically. Format: u64 header length, JSON header {name: {dtype, shape, data_offsets},
 // "__metadata__": {string: string}}, tensor bytes without holes in the order of their offsets.
-// Tests: safetensors_test.cc (one story per corrupt file), safetensors_fuzz.cc.
+// Tensors lie at multiples of their element size only if the file's writer saw to it, as ours does.
+// Tests: safetensors_test.cc (one story per corrupt file), safetensors_writer_test.cc,
+// safetensors_fuzz.cc.
 #pragma once
 
 #include <map>

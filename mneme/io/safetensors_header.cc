@@ -13,6 +13,8 @@ namespace {
 
 using Json = nlohmann::json;
 
+// Far beyond any tensor; without it a header of ones would take eight times its size in memory.
+constexpr size_t kMostDimensions = 64;
 constexpr std::string_view kMetadataKey = "__metadata__";
 
 // Follows the only structure that a header may have. Each callback either knows its place or
@@ -106,6 +108,8 @@ class HeaderReader : public nlohmann::json_sax<Json> {
     MNEME_CHECK(value <= static_cast<uint64_t>(std::numeric_limits<int64_t>::max()), where(),
                 "size overflow: ", list_name(), " has ", value);
     if (place_ == Place::kExtents) {
+      MNEME_CHECK(header_.entries.back().shape.size() < kMostDimensions, where(),
+                  "shape has more than ", kMostDimensions, " dimensions");
       header_.entries.back().shape.push_back(static_cast<int64_t>(value));
     } else {
       // A third is enough to refuse the list at its end.

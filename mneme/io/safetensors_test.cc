@@ -201,6 +201,13 @@ INSTANTIATE_TEST_SUITE_P(
                 "size overflow"},
         Corrupt{"T6 product times dtype overflow", one("[4611686018427387904]", "[0,4]", 4),
                 "tensor 'w': shape times dtype: size overflow in 4611686018427387904 * 4"},
+        Corrupt{"65 dimensions",
+                [] {
+                  std::string shape = "[1";
+                  for (int i = 1; i < 65; ++i) shape += ",1";
+                  return one(shape + "]", "[0,4]", 4);
+                }(),
+                "tensor 'w': shape has more than 64 dimensions"},
         Corrupt{"text as extent", one("[\"4\"]", "[0,4]", 4), "shape has the text '4'"},
         Corrupt{"true as extent", one("[true]", "[0,4]", 4), "shape has true"},
         Corrupt{"shape that is a number", one("4", "[0,16]", 16),
