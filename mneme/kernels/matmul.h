@@ -4,7 +4,7 @@
 // Each y[m, n] is one dot product accumulated over `in` in one fixed order, whatever the number of
 // rows m: a row gets the same bits alone, in a chunk or in a batch. Weights are expanded to float32
 // in registers (few rows) or in a cache-sized tile (many rows), never as a whole. Tests:
-// matmul_test.cc against a float64 naive product.
+// matmul_test.cc against a float64 naive product, dequantize_test.cc against ggml's own values.
 #pragma once
 
 #include <cstdint>

@@ -32,24 +32,6 @@ std::vector<float> padded_rows(int64_t rows, int64_t in, int64_t stride, uint64_
   return x;
 }
 
-TEST(Dequantize, EqualsNaiveBitForBit) {
-  for_each_target([] {
-    for (const DType dtype : kWeightTypes) {
-      SCOPED_TRACE(dtype_name(dtype));
-      for (const int64_t in : widths(dtype)) {
-        const RandomWeight weight(dtype, 3, in, 11);
-        std::vector<float> got(static_cast<size_t>(in) + 1, kNan), want(static_cast<size_t>(in));
-        for (int64_t row = 0; row < 3; ++row) {
-          dequantize_row(weight.view(), row, got.data());
-          naive_dequantize_row(weight.view(), row, want.data());
-          for (size_t i = 0; i < want.size(); ++i) ASSERT_EQ(got[i], want[i]) << in << " " << i;
-          EXPECT_TRUE(std::isnan(got.back())) << "wrote behind the row";
-        }
-      }
-    }
-  });
-}
-
 // |y - exact| <= (in + 3) eps sum |x w|: the bound of any order of float32 accumulation.
 TEST(Matmul, IsNearTheFloat64Product) {
   ThreadPool pool(2);
