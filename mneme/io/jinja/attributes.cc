@@ -8,8 +8,24 @@
 namespace mneme::jinja {
 namespace {
 
+// The special attributes that Python's objects have: the sandbox refuses them all. Other names of
+// that shape are looked up as entries, as jinja2 does.
 bool is_internal(std::string_view name) {
-  return name.size() > 4 && name.substr(0, 2) == "__" && name.substr(name.size() - 2) == "__";
+  constexpr std::string_view kNames[] = {
+      "__class__",        "__base__",       "__bases__",        "__mro__",      "__subclasses__",
+      "__init__",         "__new__",        "__del__",          "__dict__",     "__doc__",
+      "__dir__",          "__module__",     "__name__",         "__qualname__", "__globals__",
+      "__builtins__",     "__code__",       "__closure__",      "__func__",     "__self__",
+      "__defaults__",     "__kwdefaults__", "__call__",         "__get__",      "__getattribute__",
+      "__getattr__",      "__setattr__",    "__delattr__",      "__reduce__",   "__reduce_ex__",
+      "__getstate__",     "__getnewargs__", "__sizeof__",       "__format__",   "__init_subclass__",
+      "__subclasshook__", "__repr__",       "__str__",          "__hash__",     "__eq__",
+      "__ne__",           "__lt__",         "__le__",           "__gt__",       "__ge__",
+      "__len__",          "__iter__",       "__contains__",     "__getitem__",  "__setitem__",
+      "__delitem__",      "__reversed__",   "__add__",          "__mul__",      "__rmul__",
+      "__iadd__",         "__imul__",       "__mod__",          "__rmod__",     "__or__",
+      "__ror__",          "__ior__",        "__class_getitem__"};
+  return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
 std::string object_name(const Value& object) {

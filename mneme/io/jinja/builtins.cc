@@ -49,7 +49,8 @@ std::shared_ptr<Dict> make_dict(Arguments& arguments, std::string_view function)
     if (source.is_dict()) {
       for (const auto& [key, value] : source.as_dict().entries()) dict->set(key, value);
     } else {
-      for (const Value& pair : *iterate(source)) {
+      const auto iterated = iterate(source);
+      for (const Value& pair : *iterated) {
         const auto parts = iterate(pair);
         MNEME_CHECK(parts->size() == 2, function, " needs pairs, got ", parts->size(), " values");
         dict->set((*parts)[0], (*parts)[1]);

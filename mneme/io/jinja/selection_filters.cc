@@ -34,7 +34,8 @@ Value items_of(std::vector<Keyed> keyed) {
 Value sort_filter(Interpreter& interpreter, const Value& input, Arguments& arguments) {
   const Bound bound("sort", arguments, {"reverse", "case_sensitive", "attribute"});
   std::vector<Keyed> keyed;
-  for (const Value& item : *iterate(input)) {
+  const auto iterated = iterate(input);
+  for (const Value& item : *iterated) {
     if (!bound.has(2) || !bound.at(2).is_text()) {
       const Value path = bound.has(2) ? bound.at(2) : Value();
       keyed.emplace_back(key_of(get_path(item, path), bound.boolean(1, false)), item);
@@ -68,7 +69,8 @@ Value unique_filter(Interpreter&, const Value& input, Arguments& arguments) {
   const Bound bound("unique", arguments, {"case_sensitive", "attribute"});
   std::unordered_set<std::string> seen;
   Values kept;
-  for (const Value& item : *iterate(input)) {
+  const auto iterated = iterate(input);
+  for (const Value& item : *iterated) {
     const Value key = get_path(item, bound.has(1) ? bound.at(1) : Value());
     if (seen.insert(hash_key(key_of(key, bound.boolean(0, false)))).second) kept.push_back(item);
   }
@@ -103,7 +105,8 @@ Value groupby_filter(Interpreter& interpreter, const Value& input, Arguments& ar
     return key.is_undefined() && bound.has(1) ? bound.at(1) : key;
   };
   std::vector<Keyed> keyed;
-  for (const Value& item : *iterate(input))
+  const auto iterated = iterate(input);
+  for (const Value& item : *iterated)
     keyed.emplace_back(key_of(raw_key(item), bound.boolean(2, false)), item);
   sort_by_key(interpreter, &keyed, false);
   Values groups;
@@ -169,11 +172,13 @@ Value map_filter(Interpreter& interpreter, const Value& input, Arguments& argume
 template <bool keep, bool by_attribute>
 Value select_filter(Interpreter& interpreter, const Value& input, Arguments& arguments) {
   const std::string_view function = by_attribute ? "selectattr" : "select";
-  const Value path = by_attribute ? take_first(&arguments, function) : Value();
+  Value path;
+  if constexpr (by_attribute) path = take_first(&arguments, function);
   std::string test;
   if (!arguments.positional.empty()) test = name_of(take_first(&arguments, function), function);
   Values kept;
-  for (const Value& item : *iterate(input)) {
+  const auto iterated = iterate(input);
+  for (const Value& item : *iterated) {
     const Value value = get_path(item, path);
     Arguments copy = arguments;
     const bool passes = test.empty() ? truthy(value) : interpreter.apply_test(test, value, copy);

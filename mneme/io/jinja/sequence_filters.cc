@@ -24,7 +24,8 @@ Value join_filter(Interpreter&, const Value& input, Arguments& arguments) {
   const Bound bound("join", arguments, {"d", "attribute"});
   const Text separator = bound.has(0) ? to_text(bound.at(0)) : Text();
   std::vector<Text> parts;
-  for (const Value& item : *iterate(input))
+  const auto iterated = iterate(input);
+  for (const Value& item : *iterated)
     parts.push_back(to_text(bound.has(1) ? get_path(item, bound.at(1)) : item));
   return Value(join(parts, separator));
 }
@@ -68,7 +69,8 @@ Value sum_filter(Interpreter&, const Value& input, Arguments& arguments) {
   const Bound bound("sum", arguments, {"attribute", "start"});
   Value total = bound.has(1) ? bound.at(1) : Value(int64_t{0});
   MNEME_CHECK(!total.is_text(), "sum cannot add texts: use join");
-  for (const Value& item : *iterate(input))
+  const auto iterated = iterate(input);
+  for (const Value& item : *iterated)
     total = arithmetic(Operator::kAdd, total, bound.has(0) ? get_path(item, bound.at(0)) : item);
   return total;
 }
@@ -78,7 +80,8 @@ Value batch_filter(Interpreter&, const Value& input, Arguments& arguments) {
   const int64_t size = bound.integer(0, 1);
   MNEME_CHECK(size > 0 && size <= 100'000, "batch: the size must be 1..100000, got ", size);
   Values batches, batch;
-  for (const Value& item : *iterate(input)) {
+  const auto iterated = iterate(input);
+  for (const Value& item : *iterated) {
     if (static_cast<int64_t>(batch.size()) == size)
       batches.push_back(Value::list(std::exchange(batch, {})));
     batch.push_back(item);

@@ -18,19 +18,18 @@ bool contains_character(const std::string& characters, std::string_view one) {
   return false;
 }
 
-// Applies `convert(code, index, out)` to every character; invalid bytes pass unchanged.
+// Applies `convert(code, position, out)` to every character; invalid bytes pass unchanged.
 template <typename Convert>
 Text convert_characters(const Text& text, Convert&& convert) {
   Text result;
   std::string piece;
-  int64_t index = 0;
-  for (size_t i = 0; i < text.bytes().size(); ++index) {
+  for (size_t i = 0; i < text.bytes().size();) {
     const Character c = character_at(text.bytes(), i);
     if (c.code < 0) {
       result.append(text, i, 1);
     } else {
       piece.clear();
-      convert(c.code, index, &piece);
+      convert(c.code, i, &piece);
       result.append(piece, text.source_at(i));
     }
     i += static_cast<size_t>(c.bytes);
@@ -253,25 +252,13 @@ Text join(const std::vector<Text>& parts, const Text& separator) {
 
 Text upper(const Text& text) {
   return convert_characters(
-      text, [](int32_t code, int64_t, std::string* out) { append_case(code, Case::kUpper, out); });
+      text, [](int32_t code, size_t, std::string* out) { append_case(code, Case::kUpper, out); });
 }
 
 Text lower(const Text& text) {
-  size_t position = 0;
-  Text result;
-  std::string piece;
-  while (position < text.bytes().size()) {
-    const Character c = character_at(text.bytes(), position);
-    piece.clear();
-    if (c.code < 0) {
-      piece.push_back(text.bytes()[position]);
-    } else {
-      append_lower(text.bytes(), position, c.code, &piece);
-    }
-    result.append(piece, text.source_at(position));
-    position += static_cast<size_t>(c.bytes);
-  }
-  return result;
+  return convert_characters(text, [&](int32_t code, size_t position, std::string* out) {
+    append_lower(text.bytes(), position, code, out);
+  });
 }
 
 Text capitalize(const Text& text) {
@@ -279,7 +266,7 @@ Text capitalize(const Text& text) {
   const auto first = static_cast<size_t>(character_at(text.bytes(), 0).bytes);
   Text result = convert_characters(
       text.slice(0, first),
-      [](int32_t code, int64_t, std::string* out) { append_case(code, Case::kTitle, out); });
+      [](int32_t code, size_t, std::string* out) { append_case(code, Case::kTitle, out); });
   const Text low = lower(text);
   const auto skipped = static_cast<size_t>(lower(text.slice(0, first)).size());
   result.append(low, skipped, low.bytes().size() - skipped);
@@ -288,8 +275,12 @@ Text capitalize(const Text& text) {
 
 Text title(const Text& text) {
   bool after_letter = false;
-  return convert_characters(text, [&](int32_t code, int64_t, std::string* out) {
-    append_case(code, after_letter ? Case::kLower : Case::kTitle, out);
+  return convert_characters(text, [&](int32_t code, size_t position, std::string* out) {
+    if (after_letter) {
+      append_lower(text.bytes(), position, code, out);
+    } else {
+      append_case(code, Case::kTitle, out);
+    }
     after_letter = is_cased(code);
   });
 }

@@ -105,7 +105,8 @@ Value count_method(const Text& self, Arguments& arguments) {
 Value join_method(const Text& self, Arguments& arguments) {
   const Bound bound("join", arguments, {"iterable"}, 1);
   std::vector<Text> parts;
-  for (const Value& item : *iterate(bound.at(0))) {
+  const auto iterated = iterate(bound.at(0));
+  for (const Value& item : *iterated) {
     MNEME_CHECK(item.is_text(), "join: expected texts, got '", type_name(item), "'");
     parts.push_back(item.as_text());
   }
