@@ -1,4 +1,4 @@
-# What `cmake --install` lays down: the rooms and their headers, the program, and the package that find_package(mneme) reads.
+# What `cmake --install` lays down of the library: the rooms, their headers, and the package that find_package(mneme) reads.
 # Proved by examples/consumer, which `make test` builds against a fresh prefix.
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -10,9 +10,6 @@ set_target_properties(mneme_all PROPERTIES EXPORT_NAME mneme)
 target_link_libraries(mneme_all INTERFACE ${rooms})
 
 install(TARGETS ${rooms} mneme_all EXPORT mnemeTargets ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
-if(TARGET mneme)
-  install(TARGETS mneme RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
-endif()
 
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/mneme/*.h)
 list(FILTER headers EXCLUDE REGEX "_testing\\.h$")

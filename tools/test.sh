@@ -62,7 +62,7 @@ build_sanitized() {
 }
 
 fuzz_target() {  # NAME: its corpus, then new inputs that are kept in the build folder
-  local corpus=tests/fuzz/$1 found=$sanitize/fuzz/$1
+  local corpus=tests/fuzz/${1%_fuzz} found=$sanitize/fuzz/$1
   if [ ! -d "$corpus" ]; then
     echo "$1: no corpus in $corpus"
     return 1
