@@ -23,7 +23,8 @@ void check_text(const Tokenizer& tokenizer, std::string_view text, bool keeps_ev
     std::string streamed;
     for (const int32_t id : ids) {
       require(id >= 0 && id < tokenizer.vocabulary_size());
-      require(special == SpecialTokens::kParse || !tokenizer.is_control(id));
+      require(special == SpecialTokens::kParse || !tokenizer.is_control(id) ||
+              id == tokenizer.unknown());
       streamed += stream.push(tokenizer.piece(id, true));
     }
     streamed += stream.finish();
