@@ -18,7 +18,7 @@ for package in nlohmann-json3-dev libcli11-dev libgtest-dev; do
   line "$package" "$(dpkg-query -W -f '${Version}' $package 2>/dev/null || true)"
 done
 if [ -f build/CMakeCache.txt ]; then
-  line 'build/' "$(sed -nE 's/^(CMAKE_BUILD_TYPE|CMAKE_CXX_COMPILER|MNEME_[A-Z]+):[A-Z]+=(.*)/\1=\2/p' build/CMakeCache.txt | tr '\n' ' ')"
+  line 'build/' "$(sed -nE 's/^(CMAKE_CXX_COMPILER|MNEME_[A-Z]+):[A-Z]+=(.*)/\1=\2/p' build/CMakeCache.txt | tr '\n' ' ')"
 fi
 for model in build/models/*.gguf; do
   [ ! -e "$model" ] || line model "$model, $(stat -c %s "$model") bytes"
