@@ -25,8 +25,8 @@ class PagedRows {
     Head& h = heads_[static_cast<size_t>(head)];
     if (new_page || h.pages.empty() || h.pages.back().positions.size() == kPageRows) {
       Page page;
-      page.storage.resize(static_cast<size_t>(format_.page_bytes()) + 64);
-      std::memset(page.storage.data(), 0xff, page.storage.size());
+      page.lines.resize(static_cast<size_t>(format_.page_bytes()) / sizeof(Line));
+      std::memset(page.lines.data(), 0xff, page.lines.size() * sizeof(Line));
       h.pages.push_back(std::move(page));
     }
     Page& page = h.pages.back();
@@ -72,12 +72,13 @@ class PagedRows {
   }
 
  private:
+  struct alignas(64) Line {
+    std::byte bytes[64];
+  };
   struct Page {
-    std::vector<std::byte> storage;
+    std::vector<Line> lines;
     std::vector<int32_t> positions;
-    std::byte* data() {
-      return storage.data() + (64 - reinterpret_cast<uintptr_t>(storage.data()) % 64) % 64;
-    }
+    std::byte* data() { return lines.front().bytes; }
   };
   struct Head {
     std::vector<Page> pages;
