@@ -14,18 +14,23 @@ HWY_BEFORE_NAMESPACE();
 namespace mneme {
 namespace HWY_NAMESPACE {
 
-template <DType kType>
-HWY_INLINE void decode_block(const uint8_t* HWY_RESTRICT block, float* HWY_RESTRICT out) {
+// kCount blocks that lie behind each other.
+template <DType kType, int64_t kCount>
+HWY_INLINE void decode_blocks(const uint8_t* HWY_RESTRICT first, float* HWY_RESTRICT out) {
   using D = Decoder<kType>;
   constexpr int64_t kVectors = D::kChunk / kLanes;
-  typename D::State state;
-  D::prepare(block, state);
-  for (int64_t j = 0; j < D::kBlock / D::kChunk; ++j) {
-    VF w[kVectors];
-    D::decode(block, state, j, w);
-    HWY_UNROLL(32)
-    for (int64_t i = 0; i < kVectors; ++i) {
-      hn::StoreU(w[i], DF(), out + j * D::kChunk + i * kLanes);
+  const uint8_t* blocks[kCount];
+  for (int64_t n = 0; n < kCount; ++n) blocks[n] = first + n * D::kBytes;
+  typename D::template State<kCount> state;
+  D::template prepare<kCount>(blocks, state);
+  for (int64_t n = 0; n < kCount; ++n) {
+    for (int64_t j = 0; j < D::kBlock / D::kChunk; ++j) {
+      VF w[kVectors];
+      D::decode(blocks[n], state, n, j, w);
+      HWY_UNROLL(32)
+      for (int64_t i = 0; i < kVectors; ++i) {
+        hn::StoreU(w[i], DF(), out + n * D::kBlock + j * D::kChunk + i * kLanes);
+      }
     }
   }
 }
@@ -38,16 +43,19 @@ void expand_typed(const WeightRows& weight, int64_t first, int64_t last, float* 
   for (int64_t n = first; n < last; ++n) {
     const uint8_t* HWY_RESTRICT row = weight.row(n);
     float* HWY_RESTRICT to = out + (n - first) * stride;
-    for (int64_t b = 0; b < blocks; ++b) {
-      decode_block<kType>(row + b * D::kBytes, to + b * D::kBlock);
+    constexpr int64_t kAtOnce = D::kBlock == kChunkElements ? 4 : 1;
+    int64_t b = 0;
+    for (; b + kAtOnce <= blocks; b += kAtOnce) {
+      decode_blocks<kType, kAtOnce>(row + b * D::kBytes, to + b * D::kBlock);
     }
+    for (; b < blocks; ++b) decode_blocks<kType, 1>(row + b * D::kBytes, to + b * D::kBlock);
     if constexpr (D::kBlock == kChunkElements) {
       if (rest != 0) {
         alignas(64) uint8_t bytes[D::kBytes] = {};
         alignas(64) float values[kChunkElements];
         memcpy(bytes, row + blocks * D::kBytes,
                static_cast<size_t>(rest * D::kBytes / kChunkElements));
-        decode_block<kType>(bytes, values);
+        decode_blocks<kType, 1>(bytes, values);
         memcpy(to + blocks * D::kBlock, values,
                static_cast<size_t>(padded ? kChunkElements : rest) * sizeof(float));
       }

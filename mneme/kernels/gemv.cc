@@ -21,20 +21,26 @@ HWY_INLINE void accumulate_block(const uint8_t* const* HWY_RESTRICT blocks,
                                  VF* HWY_RESTRICT acc) {
   using D = Decoder<kType>;
   constexpr int64_t kVectors = D::kChunk / kLanes;
-  typename D::State state[kOuts];
-  HWY_UNROLL(8)
-  for (int64_t n = 0; n < kOuts; ++n) D::prepare(blocks[n], state[n]);
+  typename D::template State<kOuts> state;
+  D::template prepare<kOuts>(blocks, state);
   for (int64_t j = 0; j < D::kBlock / D::kChunk; ++j) {
+    VF xv[kRows * kVectors];
+    HWY_UNROLL(3)
+    for (int64_t m = 0; m < kRows; ++m) {
+      HWY_UNROLL(32)
+      for (int64_t i = 0; i < kVectors; ++i) {
+        xv[m * kVectors + i] = hn::LoadU(DF(), x + m * x_stride + j * D::kChunk + i * kLanes);
+      }
+    }
     HWY_UNROLL(8)
     for (int64_t n = 0; n < kOuts; ++n) {
       VF w[kVectors];
-      D::decode(blocks[n], state[n], j, w);
+      D::decode(blocks[n], state, n, j, w);
       HWY_UNROLL(3)
       for (int64_t m = 0; m < kRows; ++m) {
         HWY_UNROLL(32)
         for (int64_t i = 0; i < kVectors; ++i) {
-          const VF xv = hn::LoadU(DF(), x + m * x_stride + j * D::kChunk + i * kLanes);
-          acc[n * kRows + m] = hn::MulAdd(w[i], xv, acc[n * kRows + m]);
+          acc[n * kRows + m] = hn::MulAdd(w[i], xv[m * kVectors + i], acc[n * kRows + m]);
         }
       }
     }

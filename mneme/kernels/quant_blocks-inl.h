@@ -1,15 +1,16 @@
 // Decoders of weight blocks to vectors of float32, one struct a type, for the SIMD target of the
 // including file. The layouts are in dequantize_naive.h, which is also their twin in the tests.
 //
-// A row is cut into blocks of kBlock elements and kBytes bytes. Decoder<type>::prepare reads what
-// a whole block shares into State, ::decode writes chunk j of the block: the kChunk elements from
-// j * kChunk on, in order, into w [kChunk / lanes]. Every decoder ends in one fused
-// scale * q + offset whose product is exact in float32, so all users see the same bits.
+// A row is cut into blocks of kBlock elements and kBytes bytes. Decoder<type>::prepare reads the
+// scales of kCount blocks at once into State<kCount>, ::decode writes chunk j of block n of these:
+// the kChunk elements from j * kChunk on, in order, into w [kChunk / lanes]. Every decoder ends in
+// one scale * q + offset whose product is exact in float32, so all users see the same bits.
 //
 // Include only after hwy/highway.h, as -inl files are.
 #include <cstdint>
 
 #include "mneme/core/dtype.h"
+#include "mneme/core/half.h"
 
 #if defined(MNEME_KERNELS_QUANT_BLOCKS_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef MNEME_KERNELS_QUANT_BLOCKS_INL_H_
@@ -32,13 +33,13 @@ inline constexpr int64_t kLanes = HWY_LANES(float);
 // Vectors that hold 16 elements: half of a block of 32.
 inline constexpr int64_t kParts = kLanes >= 16 ? 1 : 16 / kLanes;
 
-// The f16 at `bytes` in every lane.
-HWY_INLINE VF broadcast_f16(const uint8_t* HWY_RESTRICT bytes) {
-  const hn::Rebind<hwy::float16_t, DF> d16;
-  const hn::Rebind<uint16_t, DF> du16;
-  uint16_t bits;
-  memcpy(&bits, bytes, sizeof bits);
-  return hn::PromoteTo(DF(), hn::BitCast(d16, hn::Set(du16, bits)));
+// Has `object` read back from memory: a load that broadcasts a float costs no vector instruction,
+// the shuffles by which a compiler would take it out of the register just stored cost several.
+template <typename T>
+HWY_INLINE void keep_in_memory(T& object) {
+#if HWY_COMPILER_GCC || HWY_COMPILER_CLANG
+  asm volatile("" : "+m"(object));
+#endif
 }
 
 // Lanes of bytes, zero-extended.
@@ -48,27 +49,27 @@ HWY_INLINE VU load_bytes(const uint8_t* HWY_RESTRICT bytes) {
 
 HWY_INLINE VF to_float(VU q) { return hn::ConvertTo(DF(), hn::BitCast(DI(), q)); }
 
-// scale * q + offset for q in 0..15, as a table of 16 where a vector holds one.
+// scale * q + offset for both nibbles of bytes. Where a vector holds a table of 16 the lower ones
+// are looked up in one, which leaves the units of conversion and multiplication to the upper ones.
 class Nibbles {
  public:
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-  HWY_INLINE Nibbles(VF scale, VF offset)
-      : table_(hn::MulAdd(scale, hn::Iota(DF(), 0.0f), offset)) {}
-  // The permutation reads the low four bits of an index alone, so bytes need no mask.
-  HWY_INLINE VF low(VU bytes) const { return VF{_mm512_permutexvar_ps(bytes.raw, table_.raw)}; }
-  HWY_INLINE VF high(VU bytes) const { return low(hn::ShiftRight<4>(bytes)); }
-
- private:
-  VF table_;
-#else
   HWY_INLINE Nibbles(VF scale, VF offset) : scale_(scale), offset_(offset) {}
-  HWY_INLINE VF low(VU bytes) const { return value(hn::And(bytes, hn::Set(DU(), 15))); }
-  HWY_INLINE VF high(VU bytes) const { return value(hn::ShiftRight<4>(bytes)); }
+
+  HWY_INLINE VF low(VU bytes) const {
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+    // The permutation reads the low four bits of an index alone, so bytes need no mask.
+    const VF table = hn::MulAdd(scale_, hn::Iota(DF(), 0.0f), offset_);
+    return VF{_mm512_permutexvar_ps(bytes.raw, table.raw)};
+#else
+    return hn::MulAdd(scale_, to_float(hn::And(bytes, hn::Set(DU(), 15))), offset_);
+#endif
+  }
+  HWY_INLINE VF high(VU bytes) const {
+    return hn::MulAdd(scale_, to_float(hn::ShiftRight<4>(bytes)), offset_);
+  }
 
  private:
-  HWY_INLINE VF value(VU q) const { return hn::MulAdd(scale_, to_float(q), offset_); }
   VF scale_, offset_;
-#endif
 };
 
 // Bit i of 32, a vector of lanes at a time.
@@ -78,10 +79,17 @@ alignas(64) inline constexpr uint32_t kBit[32] = {
     1u << 16, 1u << 17, 1u << 18, 1u << 19, 1u << 20, 1u << 21, 1u << 22, 1u << 23,
     1u << 24, 1u << 25, 1u << 26, 1u << 27, 1u << 28, 1u << 29, 1u << 30, 1u << 31};
 
-// 16 where bit first + lane of `bits` is set, else 0.
-HWY_INLINE VU fifth_bits(VU bits, int64_t first) {
-  const auto set = hn::TestBit(bits, hn::Load(DU(), kBit + first));
-  return hn::IfThenElseZero(hn::RebindMask(DU(), set), hn::Set(DU(), 16));
+// q + 16 where bit first + lane of the 32 at `bits` is set.
+HWY_INLINE VU add_fifth_bit(VU q, const uint8_t* HWY_RESTRICT bits, int64_t first) {
+  const VU with_bit = hn::Or(q, hn::Set(DU(), 16));
+  if constexpr (kLanes >= 8) {
+    return hn::IfThenElse(hn::LoadMaskBits(DU(), bits + first / 8), with_bit, q);
+  } else {
+    uint32_t word;
+    memcpy(&word, bits, sizeof word);
+    return hn::IfThenElse(hn::TestBit(hn::Set(DU(), word), hn::Load(DU(), kBit + first)), with_bit,
+                          q);
+  }
 }
 
 // Types without blocks are cut into chunks of 32 elements.
@@ -90,14 +98,18 @@ struct Decoder;
 
 struct FloatLayout {
   static constexpr int64_t kBlock = 32, kChunk = 32;
+  template <int64_t kCount>
   struct State {};
-  static HWY_INLINE void prepare(const uint8_t*, State&) {}
+  template <int64_t kCount>
+  static HWY_INLINE void prepare(const uint8_t* const*, State<kCount>&) {}
 };
 
 template <>
 struct Decoder<DType::kF32> : FloatLayout {
   static constexpr int64_t kBytes = 128;
-  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State&, int64_t, VF* w) {
+  template <typename State>
+  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State&, int64_t, int64_t,
+                                VF* w) {
     HWY_UNROLL(32)
     for (int64_t i = 0; i < kChunk / kLanes; ++i) {
       w[i] = hn::LoadU(DF(), reinterpret_cast<const float*>(block) + i * kLanes);
@@ -108,7 +120,9 @@ struct Decoder<DType::kF32> : FloatLayout {
 template <>
 struct Decoder<DType::kF16> : FloatLayout {
   static constexpr int64_t kBytes = 64;
-  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State&, int64_t, VF* w) {
+  template <typename State>
+  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State&, int64_t, int64_t,
+                                VF* w) {
     const hn::Rebind<hwy::float16_t, DF> d16;
     const auto* values = reinterpret_cast<const hwy::float16_t*>(block);
     HWY_UNROLL(32)
@@ -121,7 +135,9 @@ struct Decoder<DType::kF16> : FloatLayout {
 template <>
 struct Decoder<DType::kBF16> : FloatLayout {
   static constexpr int64_t kBytes = 64;
-  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State&, int64_t, VF* w) {
+  template <typename State>
+  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State&, int64_t, int64_t,
+                                VF* w) {
     const hn::Rebind<hwy::bfloat16_t, DF> d16;
     const auto* values = reinterpret_cast<const hwy::bfloat16_t*>(block);
     HWY_UNROLL(32)
@@ -131,41 +147,79 @@ struct Decoder<DType::kBF16> : FloatLayout {
   }
 };
 
+// kOffset is the code of weight 0 of types with a scale alone, or 0 for those with a minimum.
+template <int64_t kOffset>
 struct SmallLayout {
   static constexpr int64_t kBlock = 32, kChunk = 32;
-  struct State {};
-  static HWY_INLINE void prepare(const uint8_t*, State&) {}
 
-  static HWY_INLINE void nibbles(const uint8_t* HWY_RESTRICT q, const Nibbles& values, VF* w) {
+  template <int64_t kCount>
+  struct State {
+    alignas(64) float heads[2 * kCount];  // scale, minimum of each block
+    float offsets[2 * kCount];            // -kOffset times the above
+
+    HWY_INLINE VF scale(int64_t n) const { return hn::Set(DF(), heads[2 * n]); }
+    HWY_INLINE VF offset(int64_t n) const {
+      return hn::Set(DF(), kOffset == 0 ? heads[2 * n + 1] : offsets[2 * n]);
+    }
+  };
+
+  template <int64_t kCount>
+  static HWY_INLINE void prepare(const uint8_t* const* HWY_RESTRICT blocks, State<kCount>& state) {
+    constexpr auto kMinus = -static_cast<float>(kOffset);
+    int64_t n = 0;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+    HWY_UNROLL(2)
+    for (; n + 4 <= kCount; n += 4) {
+      int32_t pairs[4];
+      HWY_UNROLL(4)
+      for (int64_t i = 0; i < 4; ++i) memcpy(&pairs[i], blocks[n + i], sizeof(int32_t));
+      const __m256 heads = _mm256_cvtph_ps(_mm_set_epi32(pairs[3], pairs[2], pairs[1], pairs[0]));
+      _mm256_storeu_ps(state.heads + 2 * n, heads);
+      _mm256_storeu_ps(state.offsets + 2 * n, _mm256_mul_ps(heads, _mm256_set1_ps(kMinus)));
+    }
+#endif
+    for (; n < kCount; ++n) {
+      uint16_t pair[2];
+      memcpy(pair, blocks[n], sizeof pair);
+      for (int64_t i = 0; i < 2; ++i) {
+        const float head = f16_to_float(pair[i]);
+        state.heads[2 * n + i] = head;
+        state.offsets[2 * n + i] = head * kMinus;
+      }
+    }
+    keep_in_memory(state);
+  }
+
+  static HWY_INLINE void four_bits(const uint8_t* HWY_RESTRICT q, VF scale, VF offset, VF* w) {
+    const Nibbles nibbles(scale, offset);
     HWY_UNROLL(16)
     for (int64_t i = 0; i < kParts; ++i) {
       const VU bytes = load_bytes(q + i * kLanes);
-      w[i] = values.low(bytes);
-      w[kParts + i] = values.high(bytes);
+      w[i] = nibbles.low(bytes);
+      w[kParts + i] = nibbles.high(bytes);
     }
   }
 
-  static HWY_INLINE void five_bits(const uint8_t* HWY_RESTRICT high, const uint8_t* HWY_RESTRICT q,
+  static HWY_INLINE void five_bits(const uint8_t* HWY_RESTRICT bits, const uint8_t* HWY_RESTRICT q,
                                    VF scale, VF offset, VF* w) {
-    uint32_t word;
-    memcpy(&word, high, sizeof word);
-    const VU bits = hn::Set(DU(), word);
     HWY_UNROLL(16)
     for (int64_t i = 0; i < kParts; ++i) {
       const VU bytes = load_bytes(q + i * kLanes);
-      const VU low = hn::Or(hn::And(bytes, hn::Set(DU(), 15)), fifth_bits(bits, i * kLanes));
-      const VU top = hn::Or(hn::ShiftRight<4>(bytes), fifth_bits(bits, 16 + i * kLanes));
+      const VU low = add_fifth_bit(hn::And(bytes, hn::Set(DU(), 15)), bits, i * kLanes);
+      const VU high = add_fifth_bit(hn::ShiftRight<4>(bytes), bits, 16 + i * kLanes);
       w[i] = hn::MulAdd(scale, to_float(low), offset);
-      w[kParts + i] = hn::MulAdd(scale, to_float(top), offset);
+      w[kParts + i] = hn::MulAdd(scale, to_float(high), offset);
     }
   }
 };
 
 template <>
-struct Decoder<DType::kQ8_0> : SmallLayout {
+struct Decoder<DType::kQ8_0> : SmallLayout<0> {
   static constexpr int64_t kBytes = 34;
-  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State&, int64_t, VF* w) {
-    const VF scale = broadcast_f16(block);
+  template <typename State>
+  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State& state, int64_t n,
+                                int64_t, VF* w) {
+    const VF scale = state.scale(n);
     const auto* q = reinterpret_cast<const int8_t*>(block + 2);
     HWY_UNROLL(32)
     for (int64_t i = 0; i < kChunk / kLanes; ++i) {
@@ -176,36 +230,42 @@ struct Decoder<DType::kQ8_0> : SmallLayout {
 };
 
 template <>
-struct Decoder<DType::kQ4_0> : SmallLayout {
+struct Decoder<DType::kQ4_0> : SmallLayout<8> {
   static constexpr int64_t kBytes = 18;
-  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State&, int64_t, VF* w) {
-    const VF scale = broadcast_f16(block);
-    nibbles(block + 2, Nibbles(scale, hn::Mul(scale, hn::Set(DF(), -8.0f))), w);
+  template <typename State>
+  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State& state, int64_t n,
+                                int64_t, VF* w) {
+    four_bits(block + 2, state.scale(n), state.offset(n), w);
   }
 };
 
 template <>
-struct Decoder<DType::kQ4_1> : SmallLayout {
+struct Decoder<DType::kQ4_1> : SmallLayout<0> {
   static constexpr int64_t kBytes = 20;
-  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State&, int64_t, VF* w) {
-    nibbles(block + 4, Nibbles(broadcast_f16(block), broadcast_f16(block + 2)), w);
+  template <typename State>
+  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State& state, int64_t n,
+                                int64_t, VF* w) {
+    four_bits(block + 4, state.scale(n), state.offset(n), w);
   }
 };
 
 template <>
-struct Decoder<DType::kQ5_0> : SmallLayout {
+struct Decoder<DType::kQ5_0> : SmallLayout<16> {
   static constexpr int64_t kBytes = 22;
-  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State&, int64_t, VF* w) {
-    const VF scale = broadcast_f16(block);
-    five_bits(block + 2, block + 6, scale, hn::Mul(scale, hn::Set(DF(), -16.0f)), w);
+  template <typename State>
+  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State& state, int64_t n,
+                                int64_t, VF* w) {
+    five_bits(block + 2, block + 6, state.scale(n), state.offset(n), w);
   }
 };
 
 template <>
-struct Decoder<DType::kQ5_1> : SmallLayout {
+struct Decoder<DType::kQ5_1> : SmallLayout<0> {
   static constexpr int64_t kBytes = 24;
-  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State&, int64_t, VF* w) {
-    five_bits(block + 4, block + 8, broadcast_f16(block), broadcast_f16(block + 2), w);
+  template <typename State>
+  static HWY_INLINE void decode(const uint8_t* HWY_RESTRICT block, const State& state, int64_t n,
+                                int64_t, VF* w) {
+    five_bits(block + 4, block + 8, state.scale(n), state.offset(n), w);
   }
 };
 
