@@ -6,7 +6,77 @@
 
 #include "mneme/core/error.h"
 
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "mneme/kernels/affine_quant.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
 namespace mneme {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+using Floats = HWY_CAPPED(float, 16);
+
+// The smallest and largest of x [n]; false when a value is not finite.
+bool Range(const float* HWY_RESTRICT x, int64_t n, float* low, float* high) {
+  const Floats d;
+  const hn::RebindToSigned<Floats> di;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  float lo = x[0], hi = x[0];
+  bool finite = true;
+  int64_t i = 0;
+  if (n >= lanes) {
+    auto lows = hn::LoadU(d, x), highs = lows;
+    auto magnitude = hn::Zero(di);  // bits without the sign: infinity and NaN are the largest
+    for (; i + lanes <= n; i += lanes) {
+      const auto v = hn::LoadU(d, x + i);
+      lows = hn::Min(lows, v);
+      highs = hn::Max(highs, v);
+      magnitude = hn::Max(magnitude, hn::BitCast(di, hn::Abs(v)));
+    }
+    lo = hn::GetLane(hn::MinOfLanes(d, lows));
+    hi = hn::GetLane(hn::MaxOfLanes(d, highs));
+    finite = hn::AllTrue(di, hn::Lt(magnitude, hn::Set(di, 0x7f800000)));
+  }
+  for (; i < n; ++i) {
+    finite = finite && std::isfinite(x[i]);
+    lo = std::min(lo, x[i]);
+    hi = std::max(hi, x[i]);
+  }
+  *low = lo;
+  *high = hi;
+  return finite;
+}
+
+// codes [n] = clamp(rint((x - bias) / scale), 0, top)
+void Encode(const float* HWY_RESTRICT x, int64_t n, float scale, float bias, float top,
+            uint8_t* HWY_RESTRICT codes) {
+  const Floats d;
+  const hn::Rebind<uint8_t, Floats> db;
+  const auto lanes = static_cast<int64_t>(hn::Lanes(d));
+  int64_t i = 0;
+  for (; i + lanes <= n; i += lanes) {
+    const auto step = hn::Div(hn::Sub(hn::LoadU(d, x + i), hn::Set(d, bias)), hn::Set(d, scale));
+    const auto code = hn::NearestInt(hn::Min(hn::Max(step, hn::Zero(d)), hn::Set(d, top)));
+    hn::StoreU(hn::DemoteTo(db, code), db, codes + i);
+  }
+  for (; i < n; ++i) {
+    const float code = std::nearbyint((x[i] - bias) / scale);
+    codes[i] = static_cast<uint8_t>(std::min(std::max(code, 0.0f), top));
+  }
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mneme
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mneme {
+
+HWY_EXPORT(Range);
+HWY_EXPORT(Encode);
+
 namespace {
 
 void check_bits(int bits) {
@@ -29,13 +99,8 @@ void check_row(int64_t dim, int bits, int64_t group) {
 AffineParams affine_quantize_group(const float* x, int64_t n, int bits, uint8_t* codes) {
   check_bits(bits);
   MNEME_CHECK(n > 0, "affine quantisation: expected a group of at least one element, got ", n);
-  float lo = x[0], hi = x[0];
-  bool finite = true;
-  for (int64_t i = 0; i < n; ++i) {
-    finite = finite && std::isfinite(x[i]);
-    lo = std::min(lo, x[i]);
-    hi = std::max(hi, x[i]);
-  }
+  float lo = 0, hi = 0;
+  const bool finite = HWY_DYNAMIC_DISPATCH(Range)(x, n, &lo, &hi);
   MNEME_CHECK(finite && std::isfinite(hi - lo),
               "affine quantisation: expected finite values, got a group from ", lo, " to ", hi,
               finite ? "" : " with NaN or infinity in it");
@@ -50,10 +115,7 @@ AffineParams affine_quantize_group(const float* x, int64_t n, int bits, uint8_t*
     scale = edge / steps;
     bias = edge;
   }
-  for (int64_t i = 0; i < n; ++i) {
-    const float code = std::nearbyint((x[i] - bias) / scale);
-    codes[i] = static_cast<uint8_t>(std::min(std::max(code, 0.0f), top));
-  }
+  HWY_DYNAMIC_DISPATCH(Encode)(x, n, scale, bias, top, codes);
   return {scale, bias};
 }
 
@@ -94,3 +156,4 @@ int64_t affine_row_bytes(int64_t dim, int bits, int64_t group) {
 }
 
 }  // namespace mneme
+#endif

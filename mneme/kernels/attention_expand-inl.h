@@ -24,12 +24,16 @@ namespace hn = hwy::HWY_NAMESPACE;
 // scales [groups, 64] and biases' = bias + centre * scale, for codes stored as code - centre. Slots
 // past `rows` hold anything: they become 0, for a weight of 0 times NaN would not be 0.
 HWY_INLINE void load_tables(const RowFormat& format, const std::byte* scales_in,
-                            const std::byte* biases_in, int64_t groups, int64_t rows, float* scales,
-                            float* biases) {
+                            const std::byte* biases_in, int64_t groups, int64_t rows, int64_t ahead,
+                            float* scales, float* biases) {
   const Floats d;
   const hn::RebindToSigned<Floats> di;
   const hn::Rebind<hwy::float16_t, Floats> dh;
   const FloatVector centre = hn::Set(d, format.encoding == RowEncoding::kQ8 ? 128.0f : 8.0f);
+  for (int64_t i = 0; i < groups * kPageRows; i += 32) {
+    fetch_line(scales_in + i * 2, ahead);
+    fetch_line(biases_in + i * 2, ahead);
+  }
   for (int64_t i = 0; i < groups * kPageRows; i += kLanes) {
     FloatVector scale, bias;
     if (format.f32_scales) {

@@ -56,6 +56,7 @@ struct PageStep {
   const TileMemory& memory;
   const Partial& partial;
   const VisibleRows* visible;  // [queries]
+  int64_t ahead;               // bytes from this page to the next
 };
 
 // s [kRows, 64]: scores of rows `first`... against `columns` rows of the page.
@@ -249,9 +250,9 @@ void AttendPage(const PageStep& step, int64_t rows, const PageView& page) {
   }
   if (plan.folded) {
     load_tables(format, k + plan.layout.k_scales, k + plan.layout.k_biases, plan.k_groups,
-                page.rows, step.memory.k_scales, step.memory.k_biases);
+                page.rows, step.ahead, step.memory.k_scales, step.memory.k_biases);
     load_tables(format, k + plan.layout.v_scales, k + plan.layout.v_biases, plan.v_groups,
-                page.rows, step.memory.v_scales, step.memory.v_biases);
+                page.rows, step.ahead, step.memory.v_scales, step.memory.v_biases);
   }
   switch (format.encoding) {
     case RowEncoding::kF32:
@@ -260,29 +261,33 @@ void AttendPage(const PageStep& step, int64_t rows, const PageView& page) {
       break;
     case RowEncoding::kF16: {
       using Half = HalfReader<hwy::float16_t>;
-      attend_encoded(step, rows, page, Half{reinterpret_cast<const hwy::float16_t*>(k), kPageRows},
-                     Half{reinterpret_cast<const hwy::float16_t*>(v), format.v_dim});
+      attend_encoded(step, rows, page,
+                     Half{reinterpret_cast<const hwy::float16_t*>(k), kPageRows, step.ahead},
+                     Half{reinterpret_cast<const hwy::float16_t*>(v), format.v_dim, step.ahead});
       break;
     }
     case RowEncoding::kBF16: {
       using Half = HalfReader<hwy::bfloat16_t>;
-      attend_encoded(step, rows, page, Half{reinterpret_cast<const hwy::bfloat16_t*>(k), kPageRows},
-                     Half{reinterpret_cast<const hwy::bfloat16_t*>(v), format.v_dim});
+      attend_encoded(step, rows, page,
+                     Half{reinterpret_cast<const hwy::bfloat16_t*>(k), kPageRows, step.ahead},
+                     Half{reinterpret_cast<const hwy::bfloat16_t*>(v), format.v_dim, step.ahead});
       break;
     }
     case RowEncoding::kQ8:
-      attend_encoded(step, rows, page, Q8Reader{reinterpret_cast<const int8_t*>(k), kPageRows},
-                     Q8Reader{reinterpret_cast<const int8_t*>(v), format.v_dim});
+      attend_encoded(step, rows, page,
+                     Q8Reader{reinterpret_cast<const int8_t*>(k), kPageRows, step.ahead},
+                     Q8Reader{reinterpret_cast<const int8_t*>(v), format.v_dim, step.ahead});
       break;
     case RowEncoding::kQ4:
-      attend_encoded(step, rows, page, Q4KeyReader{reinterpret_cast<const uint8_t*>(k)},
-                     Q4ValueReader{reinterpret_cast<const uint8_t*>(v), format.v_dim / 2});
+      attend_encoded(
+          step, rows, page, Q4KeyReader{reinterpret_cast<const uint8_t*>(k), step.ahead},
+          Q4ValueReader{reinterpret_cast<const uint8_t*>(v), format.v_dim / 2, step.ahead});
       break;
   }
 }
 
 void AttendSplit(const TilePlan& plan, const QueryTile& tile, std::span<const PageView> pages,
-                 const TileMemory& memory, const Partial& partial) {
+                 const PageView* after, const TileMemory& memory, const Partial& partial) {
   const int64_t rows = tile.queries * plan.ratio;
   const Floats d;
   std::fill(partial.max, partial.max + rows, kNothing);
@@ -290,14 +295,17 @@ void AttendSplit(const TilePlan& plan, const QueryTile& tile, std::span<const Pa
   std::fill(memory.sum_lanes, memory.sum_lanes + rows * 16, 0.0f);
   std::fill(memory.bias_lanes, memory.bias_lanes + rows * plan.v_groups * 16, 0.0f);
   VisibleRows visible[kMaxTileQueries];
-  const PageStep step{plan, memory, partial, visible};
-  for (const PageView& page : pages) {
+  for (size_t i = 0; i < pages.size(); ++i) {
+    const PageView& page = pages[i];
+    const PageView* next = i + 1 < pages.size() ? &pages[i + 1] : after;
     bool any = false;
     for (int64_t t = 0; t < tile.queries; ++t) {
       visible[t] = visible_rows(plan.config, page, tile.first_position + t);
       any = any || !visible[t].empty();
     }
-    if (any) AttendPage(step, rows, page);
+    if (!any) continue;
+    const int64_t ahead = next == nullptr ? 0 : next->data - page.data;
+    AttendPage({plan, memory, partial, visible, ahead}, rows, page);
   }
   const auto sum_of = [&](const float* lanes) HWY_ATTR {
     FloatVector sum = hn::LoadU(d, lanes);
@@ -381,8 +389,8 @@ HWY_EXPORT(Exp2);
 HWY_EXPORT(Tanh);
 
 void attend_split(const TilePlan& plan, const QueryTile& tile, std::span<const PageView> pages,
-                  const TileMemory& memory, const Partial& partial) {
-  HWY_DYNAMIC_DISPATCH(AttendSplit)(plan, tile, pages, memory, partial);
+                  const PageView* after, const TileMemory& memory, const Partial& partial) {
+  HWY_DYNAMIC_DISPATCH(AttendSplit)(plan, tile, pages, after, memory, partial);
 }
 
 void merge_partial(const TilePlan& plan, int64_t rows, const Partial& part, const Partial& total) {

@@ -67,9 +67,10 @@ struct TileMemory {
 
 void load_queries(const TilePlan& plan, const QueryTile& tile, const TileMemory& memory);
 
-// Overwrites `partial` with the tile over `pages` (one split's).
+// Overwrites `partial` with the tile over `pages` (one split's). `after` is the page that the
+// caller will read next, or null: it is fetched ahead.
 void attend_split(const TilePlan& plan, const QueryTile& tile, std::span<const PageView> pages,
-                  const TileMemory& memory, const Partial& partial);
+                  const PageView* after, const TileMemory& memory, const Partial& partial);
 
 // total = nothing seen yet.
 void clear_partial(const TilePlan& plan, int64_t rows, const Partial& total);

@@ -108,11 +108,12 @@ void attend_by_tile(const Call& call, AttentionScratch& scratch, ThreadPool& poo
     const Partial total(plan, rows, mine + memory_floats + partial_floats);
     load_queries(plan, tile, memory);
     clear_partial(plan, rows, total);
-    for_each_split(call.heads[static_cast<size_t>(head)],
-                   [&](int64_t, std::span<const PageView> pages) {
-                     attend_split(plan, tile, pages, memory, part);
-                     merge_partial(plan, rows, part, total);
-                   });
+    const std::span<const PageView> all = call.heads[static_cast<size_t>(head)];
+    for_each_split(all, [&](int64_t, std::span<const PageView> pages) {
+      const PageView* after = &pages.back() == &all.back() ? nullptr : &pages.back() + 1;
+      attend_split(plan, tile, pages, after, memory, part);
+      merge_partial(plan, rows, part, total);
+    });
     finish_tile(plan, tile, total);
   });
 }
@@ -138,12 +139,12 @@ void attend_by_split(const Call& call, int64_t splits, AttentionScratch& scratch
     const QueryTile tile = call.tile(index, head);
     const int64_t rows = tile.queries * plan.ratio;
     const TileMemory memory(plan, rows, base + memory_floats * worker);
-    for_each_split(call.heads[static_cast<size_t>(head)],
-                   [&](int64_t ordinal, std::span<const PageView> pages) {
-                     if (ordinal != split) return;
-                     load_queries(plan, tile, memory);
-                     attend_split(plan, tile, pages, memory, partial_at(index, head, split, rows));
-                   });
+    for_each_split(call.heads[static_cast<size_t>(head)], [&](int64_t ordinal,
+                                                              std::span<const PageView> pages) {
+      if (ordinal != split) return;
+      load_queries(plan, tile, memory);
+      attend_split(plan, tile, pages, nullptr, memory, partial_at(index, head, split, rows));
+    });
   });
   const auto merge = [&](int64_t task, int) {
     const int64_t head = task % heads, index = task / heads;

@@ -1,6 +1,7 @@
 #include "mneme/kernels/row_page.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstring>
 
@@ -8,6 +9,7 @@
 #include "mneme/core/error.h"
 #include "mneme/core/half.h"
 #include "mneme/kernels/affine_quant.h"
+#include "mneme/kernels/row_convert.h"
 
 namespace mneme {
 namespace {
@@ -117,40 +119,89 @@ void store_scale(const RowFormat& format, std::byte* to, int64_t index, float va
   store(to, index, float_to_f16(value));
 }
 
-void write_half(const RowFormat& format, std::byte* page, const Part& part, int64_t row,
-                const float* x) {
+// Codes of a whole half row to their bytes; both nibbles of a q4 byte belong to one row.
+void store_codes(const RowFormat& format, std::byte* page, const Part& part, int64_t row,
+                 const uint8_t* codes) {
+  auto* bytes = reinterpret_cast<uint8_t*>(page + part.values);
   const int64_t dim = part.half.dim;
-  if (format.quantised()) {
-    const int bits = static_cast<int>(element_bits(format.encoding));
-    const int64_t groups = dim / format.group;
-    uint8_t codes[kMaxHeadDim];
-    for (int64_t g = 0; g < groups; ++g) {
-      const AffineParams params =
-          affine_quantize_group(x + g * format.group, format.group, bits, codes);
-      for (int64_t i = 0; i < format.group; ++i)
-        store_code(format, page, part, row, g * format.group + i, codes[i]);
-      const int64_t index = group_index(row, g);
-      store_scale(format, page + part.scales, index, params.scale);
-      store_scale(format, page + part.biases, index, params.bias);
+  if (format.encoding == RowEncoding::kQ8) {
+    const int64_t step = part.half.transposed ? kPageRows : 1;
+    bytes += part.half.element(row, 0);
+    for (int64_t i = 0; i < dim; ++i) bytes[i * step] = static_cast<uint8_t>(codes[i] ^ 0x80u);
+  } else if (part.half.transposed) {
+    bytes += part.half.nibble(row, 0).byte;
+    for (int64_t i = 0; i < dim; i += 2) {
+      bytes[i / 2 * kPageRows] = static_cast<uint8_t>(codes[i] | (codes[i + 1] << 4));
     }
-    return;
+  } else {
+    bytes += row * dim / 2;
+    for (int64_t block = 0; block < dim; block += 32) {
+      const int64_t half = std::min<int64_t>(32, dim - block) / 2;
+      for (int64_t b = 0; b < half; ++b) {
+        bytes[block / 2 + b] =
+            static_cast<uint8_t>(codes[block + b] | (codes[block + half + b] << 4));
+      }
+    }
   }
+}
+
+// Throws when a value of x does not fit `limit`, the largest magnitude as bits of a float.
+void check_values(const RowFormat& format, const float* x, int64_t dim, uint32_t limit) {
+  if (largest_magnitude(x, dim) <= limit) return;
   for (int64_t i = 0; i < dim; ++i) {
     MNEME_CHECK(std::isfinite(x[i]), "write_row: expected finite values, got ", x[i],
                 " at dimension ", i);
-    const int64_t index = part.half.element(row, i);
-    if (format.encoding == RowEncoding::kF32) {
-      store(page + part.values, index, x[i]);
-    } else if (format.encoding == RowEncoding::kF16) {
-      MNEME_CHECK(std::abs(x[i]) <= 65504.0f, "write_row: f16 rows hold values up to 65504, got ",
-                  x[i], " at dimension ", i, "; f32 and bf16 rows hold it");
-      store(page + part.values, index, float_to_f16(x[i]));
-    } else {
-      const uint16_t bits = float_to_bf16(x[i]);
-      MNEME_CHECK((bits & 0x7fffu) < 0x7f80u, "write_row: the value ", x[i], " at dimension ", i,
-                  " rounds to infinity in bf16");
-      store(page + part.values, index, bits);
-    }
+    MNEME_CHECK((std::bit_cast<uint32_t>(x[i]) & 0x7fffffffu) <= limit,
+                "write_row: ", row_encoding_name(format.encoding), " rows hold values up to ",
+                std::bit_cast<float>(limit), ", got ", x[i], " at dimension ", i);
+  }
+}
+
+template <typename T>
+void store_values(std::byte* page, const Part& part, int64_t row, const T* values) {
+  const int64_t first = part.half.element(row, 0);
+  if (!part.half.transposed) {
+    std::memcpy(page + part.values + first * static_cast<int64_t>(sizeof(T)), values,
+                static_cast<size_t>(part.half.dim) * sizeof(T));
+    return;
+  }
+  for (int64_t i = 0; i < part.half.dim; ++i) {
+    store(page + part.values, first + i * kPageRows, values[i]);
+  }
+}
+
+void write_half(const RowFormat& format, std::byte* page, const Part& part, int64_t row,
+                const float* x) {
+  const int64_t dim = part.half.dim;
+  uint16_t halves[kMaxHeadDim];
+  uint8_t codes[kMaxHeadDim];
+  switch (format.encoding) {
+    case RowEncoding::kF32:
+      check_values(format, x, dim, 0x7f7fffffu);
+      store_values(page, part, row, x);
+      break;
+    case RowEncoding::kF16:
+      check_values(format, x, dim, 0x477fe000u);  // 65504
+      floats_to_f16(x, dim, halves);
+      store_values(page, part, row, halves);
+      break;
+    case RowEncoding::kBF16:
+      check_values(format, x, dim, 0x7f7f7fffu);  // the next one rounds to infinity
+      floats_to_bf16(x, dim, halves);
+      store_values(page, part, row, halves);
+      break;
+    case RowEncoding::kQ8:
+    case RowEncoding::kQ4:
+      for (int64_t g = 0; g < dim / format.group; ++g) {
+        const int64_t first = g * format.group;
+        const AffineParams params =
+            affine_quantize_group(x + first, format.group,
+                                  static_cast<int>(element_bits(format.encoding)), codes + first);
+        store_scale(format, page + part.scales, group_index(row, g), params.scale);
+        store_scale(format, page + part.biases, group_index(row, g), params.bias);
+      }
+      store_codes(format, page, part, row, codes);
+      break;
   }
 }
 
