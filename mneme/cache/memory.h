@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 
+#include "mneme/core/tensor_view.h"
 #include "mneme/core/thread_pool.h"
 
 namespace mneme {
@@ -71,6 +72,14 @@ struct LayerStep {
   float* out = nullptr;      // [T, q_heads, v_dim], overwritten
 };
 
+// A tensor of a saved memory, with its bytes.
+struct StateTensor {
+  std::string name;
+  DType dtype = DType::kU8;
+  std::vector<int64_t> shape;
+  std::vector<std::byte> bytes;
+};
+
 class SequenceMemory {
  public:
   virtual ~SequenceMemory() = default;
@@ -100,6 +109,12 @@ class SequenceMemory {
   virtual void trim(int64_t length) = 0;
   // A second memory with the same content; rows are shared until one side writes to their page.
   virtual std::unique_ptr<SequenceMemory> fork() const = 0;
+
+  // Everything it holds, as named tensors of stored bits: what memory_file.h writes.
+  virtual std::vector<StateTensor> save_state() const = 0;
+  // Replaces the content by what save_state() gave at `length` tokens. Trusts nothing in it: throws
+  // Error naming the tensor that is missing or does not fit; the memory is then unchanged.
+  virtual void load_state(const TensorSource& state, int64_t length) = 0;
 
   // Bytes really held now, tables included; pages shared with a fork count in both.
   virtual int64_t resident_bytes() const = 0;

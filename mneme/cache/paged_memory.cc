@@ -26,6 +26,15 @@ MemoryShape checked(MemoryShape shape) {
   return shape;
 }
 
+// The first position of [begin, end) that is not stored, or -1.
+int64_t first_missing(const PagedRows& rows, int64_t begin, int64_t end) {
+  for (const PageView& view : rows.views()) {
+    if (view.first_position <= begin)
+      begin = std::max<int64_t>(begin, view.first_position + view.rows);
+  }
+  return begin < end ? begin : -1;
+}
+
 }  // namespace
 
 PagedMemory::PagedMemory(std::string spec, const MemoryShape& shape, RowFormat format,
@@ -172,16 +181,15 @@ std::string PagedMemory::cannot_trim_to(int64_t length) const {
     return concat("length must be 0 to ", length_, ", got ", length);
   for (int64_t layer = 0; layer < shape_.layers(); ++layer) {
     const Visibility seen = visibility(layer);
-    if (seen.window == 0) continue;
-    // Every position outside the sinks that the query at `length` would see must still be stored.
-    int64_t missing = std::max({int64_t{0}, seen.sink, length - seen.window + 1});
-    for (const PageView& view : rows(layer, 0).views()) {
-      if (view.first_position <= missing)
-        missing = std::max<int64_t>(missing, view.first_position + view.rows);
-    }
-    if (missing < length) {
-      return concat("layer ", layer, " has let position ", missing, " go, which a query at ",
-                    length, " would see (window ", seen.window, ")");
+    const int64_t window_begin =
+        seen.window == 0 ? 0 : std::max<int64_t>(0, length - seen.window + 1);
+    for (int64_t head = 0; head < shape_.kv_heads; ++head) {
+      int64_t missing = first_missing(rows(layer, head), 0, std::min(seen.sink, length));
+      if (missing < 0) missing = first_missing(rows(layer, head), window_begin, length);
+      if (missing >= 0) {
+        return concat("layer ", layer, " does not hold position ", missing, ", which a query at ",
+                      length, " would see (window ", seen.window, ")");
+      }
     }
   }
   return "";
@@ -209,21 +217,6 @@ int64_t PagedMemory::resident_bytes() const {
   int64_t bytes = 0;
   for (const PagedRows& rows : rows_) bytes += rows.resident_bytes();
   return bytes;
-}
-
-void PagedMemory::restore(std::vector<PagedRows> rows, int64_t length) {
-  MNEME_CHECK(step_tokens_ == 0, "restore: a step is under way");
-  MNEME_CHECK(rows.size() == rows_.size(), "restore: expected ", rows_.size(), " row tables, got ",
-              rows.size());
-  std::swap(rows_, rows);
-  std::swap(length_, length);
-  const std::string reason = cannot_trim_to(length_);
-  if (!reason.empty()) {
-    std::swap(rows_, rows);
-    std::swap(length_, length);
-    fail("restore: ", reason);
-  }
-  peak_bytes_ = std::max(peak_bytes_, resident_bytes());
 }
 
 }  // namespace mneme

@@ -38,15 +38,16 @@ class PagedMemory final : public SequenceMemory {
   int64_t peak_bytes() const override { return peak_bytes_; }
   int64_t predict_bytes(int64_t length) const override;
   void set_budget(int64_t bytes) override { budget_bytes_ = bytes; }
+  // For each layer and head: "L<layer>_H<head>_rows" U8 [rows, row bytes] and
+  // "L<layer>_H<head>_runs" I32 [runs, 2], the first position and the number of rows of each run of
+  // consecutive positions.
+  std::vector<StateTensor> save_state() const override;
+  void load_state(const TensorSource& state, int64_t length) override;
 
   const RowFormat& format() const { return format_; }
   const PagedRows& rows(int64_t layer, int64_t head) const {
     return rows_[static_cast<size_t>(layer * shape_.kv_heads + head)];
   }
-
-  // Replaces the content: `rows` [layers * kv_heads] as loaded from a file, `length` tokens seen.
-  // Throws Error when a layer lacks rows that the next query needs.
-  void restore(std::vector<PagedRows> rows, int64_t length);
 
  private:
   Visibility visibility(int64_t layer) const {

@@ -87,21 +87,36 @@ void PagedRows::reserve(int64_t first_position, int64_t tokens) {
 }
 
 void PagedRows::append(int32_t position, const float* k, const float* v) {
-  const int64_t page = rows_ / kPageRows;
+  const auto page = static_cast<size_t>(rows_ / kPageRows);
+  MNEME_ASSERT(page < pages_.size());  // reserve() came first
+  write_row(format_, pages_[page]->data, rows_ % kPageRows, k, v);
+  count_row(position);
+}
+
+void PagedRows::append_packed(int32_t position, const std::byte* packed) {
+  const auto page = static_cast<size_t>(rows_ / kPageRows);
+  MNEME_ASSERT(page < pages_.size());
+  unpack_row(format_, packed, pages_[page]->data, rows_ % kPageRows);
+  count_row(position);
+}
+
+void PagedRows::count_row(int32_t position) {
+  const auto page = static_cast<size_t>(rows_ / kPageRows);
   const int64_t slot = rows_ % kPageRows;
-  MNEME_ASSERT(page < static_cast<int64_t>(pages_.size()));  // reserve() came first
-  write_row(format_, pages_[static_cast<size_t>(page)]->data, slot, k, v);
-  if (slot == 0) {
-    views_.push_back({pages_[static_cast<size_t>(page)]->data, nullptr, position, 0});
-  }
-  PageView& view = views_[static_cast<size_t>(page)];
+  if (slot == 0) views_.push_back({pages_[page]->data, nullptr, position, 0});
+  PageView& view = views_[page];
   if (view.positions != nullptr) {
-    pages_[static_cast<size_t>(page)]->positions[slot] = position;
+    pages_[page]->positions[slot] = position;
   } else {
     MNEME_ASSERT(position == view.first_position + view.rows);
   }
   ++view.rows;
   ++rows_;
+}
+
+void PagedRows::pack(int64_t row, std::byte* packed) const {
+  MNEME_ASSERT(row >= 0 && row < rows_);
+  pack_row(format_, views_[static_cast<size_t>(row / kPageRows)].data, row % kPageRows, packed);
 }
 
 void PagedRows::truncate(int64_t rows) {

@@ -35,6 +35,10 @@ class PagedRows {
   void reserve(int64_t first_position, int64_t tokens);
   // Writes the next row. Throws Error when it cannot be encoded; the row is then not counted.
   void append(int32_t position, const float* k, const float* v);
+  // The same from the stored bits that pack() gave: nothing is quantised twice.
+  void append_packed(int32_t position, const std::byte* packed);
+  // Stored bits of row `row`, format.row_bytes() of them.
+  void pack(int64_t row, std::byte* packed) const;
   // Drops the newest rows so that `rows` are left, and room that was reserved beyond them.
   void truncate(int64_t rows);
   // Drops the rows at positions >= `position`.
@@ -55,6 +59,8 @@ class PagedRows {
   std::shared_ptr<Page> new_page() const;
   // The page as only ours, copied first when a fork shares it.
   std::byte* writable(int64_t page);
+  // Counts the row that was written into the next slot.
+  void count_row(int32_t position);
 
   RowFormat format_;
   std::vector<std::shared_ptr<Page>> pages_;  // may be longer than views_: reserved room

@@ -12,6 +12,9 @@
 namespace mneme {
 
 std::unique_ptr<DecoderModel> load_model(std::shared_ptr<const GgufFile> file) {
+  const int64_t parts = file->integer_or("split.count", 0);
+  MNEME_CHECK(parts <= 1, file->origin(), ": is one of ", parts,
+              " parts of a split model; join them into one file first");
   const std::string architecture = file->text("general.architecture");
   if (architecture == "llama") return load_llama(std::move(file));
   if (architecture == "gemma3") return load_gemma3(std::move(file));

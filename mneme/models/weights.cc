@@ -1,6 +1,7 @@
 #include "mneme/models/weights.h"
 
 #include <algorithm>
+#include <cstdint>
 
 #include "mneme/core/error.h"
 
@@ -29,6 +30,10 @@ const TensorView* WeightBinder::vector(const std::string& name, int64_t extent) 
   const TensorView* tensor = required(name, {extent});
   if (tensor != nullptr && tensor->dtype != DType::kF32) {
     differences_.push_back(concat(name, " is ", dtype_name(tensor->dtype), ", expected F32"));
+    return nullptr;
+  }
+  if (tensor != nullptr && reinterpret_cast<uintptr_t>(tensor->data) % alignof(float) != 0) {
+    differences_.push_back(name + " does not lie on a 4-byte boundary in the file");
     return nullptr;
   }
   return tensor;

@@ -1,0 +1,120 @@
+#include "mneme/cache/memory_file.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <map>
+
+#include "mneme/core/error.h"
+#include "mneme/io/safetensors.h"
+
+namespace mneme {
+namespace {
+
+constexpr const char* kFormat = "mneme-memory-1";
+
+std::string shape_of(const MemoryShape& shape) {
+  std::string text = concat(shape.q_heads, ' ', shape.kv_heads, ' ', shape.k_dim, ' ', shape.v_dim,
+                            ' ', shape.context, " windows");
+  for (const int64_t window : shape.windows) text += " " + std::to_string(window);
+  return text;
+}
+
+std::string checksum(std::vector<TensorView> tensors,
+                     const std::map<std::string, std::string>& metadata) {
+  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
+                                                                       XXH3_freeState);
+  MNEME_ASSERT(state != nullptr && XXH3_128bits_reset(state.get()) == XXH_OK);
+  const auto add_text = [&](const std::string& text) {
+    XXH3_128bits_update(state.get(), text.data(), text.size() + 1);
+  };  // with its NUL
+  for (const auto& [key, value] : metadata) {
+    if (key == "checksum") continue;
+    add_text(key);
+    add_text(value);
+  }
+  std::ranges::sort(tensors, {}, &TensorView::name);
+  for (const TensorView& tensor : tensors) {
+    add_text(tensor.name);
+    add_text(concat(dtype_name(tensor.dtype), shape_text(tensor.shape)));
+    XXH3_128bits_update(state.get(), tensor.data, static_cast<size_t>(tensor.bytes));
+  }
+  const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
+  std::array<char, 33> text;
+  std::snprintf(text.data(), text.size(), "%016llx%016llx",
+                static_cast<unsigned long long>(hash.high64),
+                static_cast<unsigned long long>(hash.low64));
+  return text.data();
+}
+
+std::map<std::string, std::string> identity_fields(const MemoryShape& shape,
+                                                   const MemoryIdentity& identity) {
+  return {{"model", identity.model},
+          {"tokenizer", identity.tokenizer},
+          {"template", identity.chat_template},
+          {"shape", shape_of(shape)}};
+}
+
+}  // namespace
+
+void save_memory(const std::string& path, const SequenceMemory& memory,
+                 const std::vector<int32_t>& tokens, const MemoryIdentity& identity) {
+  MNEME_CHECK(memory.capabilities().persist, "save: memory ", memory.spec(), " cannot be saved");
+  MNEME_CHECK(memory.length() == static_cast<int64_t>(tokens.size()), "save: the memory has seen ",
+              memory.length(), " tokens, ", tokens.size(), " are given");
+  std::vector<StateTensor> state = memory.save_state();
+  std::vector<TensorView> tensors;
+  for (const StateTensor& tensor : state) {
+    tensors.push_back({tensor.name, tensor.dtype, tensor.shape, tensor.bytes.data(),
+                       static_cast<int64_t>(tensor.bytes.size())});
+  }
+  tensors.push_back({"tokens",
+                     DType::kI32,
+                     {static_cast<int64_t>(tokens.size())},
+                     reinterpret_cast<const std::byte*>(tokens.data()),
+                     static_cast<int64_t>(tokens.size() * sizeof(int32_t))});
+  std::map<std::string, std::string> metadata = identity_fields(memory.shape(), identity);
+  metadata["format"] = kFormat;
+  metadata["spec"] = memory.spec();
+  metadata["length"] = std::to_string(memory.length());
+  metadata["checksum"] = checksum(tensors, metadata);
+  write_safetensors(path, tensors, metadata);
+}
+
+LoadedMemory load_memory(const std::string& path, const MemoryRegistry& registry,
+                         const MemoryShape& shape, const MemoryIdentity& identity) {
+  const auto file = SafetensorsFile::open(path);
+  const auto& metadata = file->metadata();
+  const auto field = [&](const std::string& key) -> const std::string& {
+    const auto found = metadata.find(key);
+    MNEME_CHECK(found != metadata.end(), path, ": no saved memory: '", key, "' is missing");
+    return found->second;
+  };
+  MNEME_CHECK(field("format") == kFormat, path, ": format '", field("format"), "' is not ",
+              kFormat);
+  MNEME_CHECK(field("checksum") == checksum(file->tensors(), metadata), path,
+              ": the checksum does not match: the file is damaged");
+  for (const auto& [key, value] : identity_fields(shape, identity)) {
+    MNEME_CHECK(field(key) == value, path, ": was saved with another ", key, " (", field(key),
+                ", this one is ", value, ")");
+  }
+  int64_t length = -1;
+  const std::string& length_text = field("length");
+  std::from_chars(length_text.data(), length_text.data() + length_text.size(), length);
+  const TensorView* tokens = file->find("tokens");
+  MNEME_CHECK(tokens != nullptr && tokens->dtype == DType::kI32 &&
+                  tokens->shape == std::vector<int64_t>{length},
+              path, ": expected ", length_text, " tokens");
+  LoadedMemory loaded{registry.build(field("spec"), shape),
+                      std::vector<int32_t>(static_cast<size_t>(length))};
+  if (length > 0)
+    std::memcpy(loaded.tokens.data(), tokens->data, static_cast<size_t>(tokens->bytes));
+  loaded.memory->load_state(*file, length);
+  return loaded;
+}
+
+}  // namespace mneme
