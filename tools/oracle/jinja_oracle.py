@@ -1,6 +1,7 @@
 """jinja2 set up for chat templates the way transformers sets it up (transformers 5,
 utils/chat_template_utils.py): an immutable sandbox with trimmed blocks, loop controls, the `generation`
-tag, a `tojson` without HTML escaping, `raise_exception`, and `strftime_now`, here at a fixed time."""
+tag, a `tojson` without HTML escaping, `raise_exception`, guarded namespaces, and
+`strftime_now`, here at a fixed time."""
 
 import datetime
 import json
@@ -25,6 +26,26 @@ class GenerationTag(jinja2.ext.Extension):
         return caller()
 
 
+class Namespace(jinja2.utils.Namespace):
+    """Refuses names that begin with an underscore."""
+
+    def __init__(*args, **kwargs):
+        self, args = args[0], args[1:]
+        attributes = dict(*args, **kwargs)
+        for name in attributes:
+            Namespace.check(name)
+        jinja2.utils.Namespace.__init__(self, attributes)
+
+    def __setitem__(self, name, value):
+        Namespace.check(name)
+        jinja2.utils.Namespace.__setitem__(self, name, value)
+
+    @staticmethod
+    def check(name):
+        if isinstance(name, str) and name.startswith("_"):
+            raise jinja2.exceptions.SecurityError(f"a namespace cannot hold {name!r}")
+
+
 def _raise(message):
     raise jinja2.TemplateError(message)
 
@@ -45,6 +66,7 @@ def environment():
     env.filters["tojson"] = _to_json
     env.globals["raise_exception"] = _raise
     env.globals["strftime_now"] = _now
+    env.globals["namespace"] = Namespace
     return env
 
 

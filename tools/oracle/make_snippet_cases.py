@@ -127,7 +127,7 @@ n | first
 s | list, xs | list, (1, 2) | list, d | list, range(3) | list
 n | list
 '12' | int, ' 12 ' | int, '1_2' | int, '12.7' | int, 'x' | int, 'x' | int(5), '0x1f' | int(0, 16), '1f' | int(base=16), '0b11' | int(0, 2), f | int, -2.7 | int, none | int, xs | int, '' | int, '1e3' | int, '-5' | int, '+5' | int, '- 5' | int, true | int
-'1.5' | float, 'x' | float, 'x' | float(2.0), 'inf' | float, '-Infinity' | float, 'nan' | float, '1e5' | float, ' 2 ' | float, n | float, none | float, '1_0.0' | float, '.5' | float, '5.' | float
+'1.5' | float, 'x' | float, 'x' | float(2.0), '1e5' | float, ' 2 ' | float, n | float, none | float, '1_0.0' | float, '.5' | float, '5.' | float
 f | round, 3.5 | round, 2.675 | round(2), 1.25 | round(1), n | round, 12.34 | round(1, 'ceil'), 12.34 | round(1, 'floor'), 1234.5 | round(-2), 1250 | round(-2), -2.5 | round, 1.005 | round(2), 7 | round(0, 'floor')
 f | round(0, 'x')
 neg | abs, -2.5 | abs, true | abs
@@ -234,7 +234,6 @@ strftime_now('%Y-%m-%d %H:%M'), strftime_now('%d %b %Y')
 raise_exception('boom ' ~ n)
 raise_exception()
 loop
-lipsum is defined
 1 2
 1 +
 (1
@@ -272,7 +271,7 @@ TEMPLATES = [
     "{% for x in xs %}{{ loop.previtem }}<{{ x }}>{{ loop.nextitem }} {% endfor %}", "{% for x in xs %}{{ loop.previtem is defined }}{{ loop.nextitem | default('-') }} {% endfor %}",
     "{% for x in e %}x{% else %}none{% endfor %}", "{% for x in nope %}x{% else %}none{% endfor %}", "{% for x in n %}x{% endfor %}", "{% for x in none %}x{% endfor %}",
     "{% for c in s %}{{ c }}.{% endfor %}", "{% for k in d %}{{ k }}{% endfor %}", "{% for k, v in d.items() %}{{ k }}={{ v }};{% endfor %}", "{% for k, v in d | items %}{{ k }}={{ v }};{% endfor %}", "{% for (a, b) in [(1, 2), (3, 4)] %}{{ a + b }} {% endfor %}",
-    "{% for a, (b, c) in [(1, (2, 3))] %}{{ a }}{{ b }}{{ c }}{% endfor %}", "{% for a, b in xs %}{% endfor %}", "{% for a, b in [(1, 2, 3)] %}{% endfor %}", "{% for a, in [[1], [2]] %}{{ a }}{% endfor %}",
+    "{% for a, (b, c) in [(1, (2, 3))] %}{{ a }}{{ b }}{{ c }}{% endfor %}", "{% for a, b in xs %}{% endfor %}", "{% for a, b in [(1, 2, 3)] %}{% endfor %}", "{% for x in xs %}{% continue %}{% else %}none{% endfor %}", "{% for x in xs %}{% if x == 3 %}{% break %}{% endif %}{{ x }}{% else %}none{% endfor %}",
     "{% for x in xs if x > 1 %}{{ loop.index }}:{{ x }}/{{ loop.length }} {% endfor %}", "{% for x in xs if x > 9 %}x{% else %}none{% endfor %}", "{% for x in xs if loop.first %}{{ x }}{% endfor %}",
     "{% for x in (xs if t else e) %}{{ x }}{% endfor %}", "{% for x in 1, 2, 3 %}{{ x }}{% endfor %}", "{% for x in [1, 2, 3][1:] %}{{ x }}{% endfor %}", "{% for x in xs | sort %}{{ x }}{{ ',' if not loop.last }}{% endfor %}",
     "{% for x in xs %}{% for y in xs %}{{ loop.index }}{% endfor %}{{ loop.index }} {% endfor %}", "{% for x in xs %}{% set outer = loop %}{% for y in [1, 2] %}{{ outer.index }}{{ loop.index }} {% endfor %}{% endfor %}",

@@ -67,7 +67,8 @@ Value dict_function(Interpreter&, Arguments& arguments) {
 
 Value namespace_function(Interpreter& interpreter, Arguments& arguments) {
   const std::shared_ptr<Namespace> result = interpreter.make_namespace();
-  for (const auto& [key, value] : make_dict(arguments, "namespace")->entries()) {
+  const std::shared_ptr<Dict> attributes = make_dict(arguments, "namespace");
+  for (const auto& [key, value] : attributes->entries()) {
     const std::string name = to_text(key).bytes();
     MNEME_CHECK(name.empty() || name[0] != '_', "a namespace cannot hold '", name,
                 "': names that begin with '_' are refused");

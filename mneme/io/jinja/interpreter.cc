@@ -180,21 +180,23 @@ Interpreter::Flow Interpreter::run_for(const Statement& statement) {
     }
     items = std::make_shared<const Values>(std::move(kept));
   }
-  if (items->empty()) {
-    if (statement.blocks.size() < 2) return Flow::kNext;
-    scope_ = std::make_shared<Scope>(outer);
-    return run(statement.blocks[1]);
-  }
   auto loop = std::make_shared<Loop>();
   loop->items = items;
+  bool completed = false;
   for (; loop->index < items->size(); ++loop->index) {
     charge(1);
     scope_ = std::make_shared<Scope>(outer);
     scope_->set("loop", Value(loop));
     assign(statement.target, (*items)[loop->index]);
-    if (run(statement.blocks[0]) == Flow::kBreak) break;
+    const Flow flow = run(statement.blocks[0]);
+    completed |= flow == Flow::kNext;
+    if (flow == Flow::kBreak) break;
   }
-  return Flow::kNext;
+  // As in jinja2, an iteration that ends by break or continue does not count against the else
+  // block.
+  if (completed || statement.blocks.size() < 2) return Flow::kNext;
+  scope_ = std::make_shared<Scope>(outer);
+  return run(statement.blocks[1]);
 }
 
 void Interpreter::run_with(const Statement& statement) {
