@@ -15,14 +15,12 @@ namespace mneme {
 namespace HWY_NAMESPACE {
 
 // acc[n * kRows + m] += one block of weight rows n times the same elements of x rows m.
-template <DType kType, int64_t kRows, int64_t kOuts>
-HWY_INLINE void accumulate_block(const uint8_t* const* HWY_RESTRICT blocks,
-                                 const float* HWY_RESTRICT x, int64_t x_stride,
+template <DType kType, int64_t kRows, int64_t kOuts, typename State>
+HWY_INLINE void accumulate_block(const uint8_t* const* HWY_RESTRICT rows, int64_t offset,
+                                 const State& state, const float* HWY_RESTRICT x, int64_t x_stride,
                                  VF* HWY_RESTRICT acc) {
   using D = Decoder<kType>;
   constexpr int64_t kVectors = D::kChunk / kLanes;
-  typename D::template State<kOuts> state;
-  D::template prepare<kOuts>(blocks, state);
   for (int64_t j = 0; j < D::kBlock / D::kChunk; ++j) {
     VF xv[kRows * kVectors];
     HWY_UNROLL(3)
@@ -35,7 +33,7 @@ HWY_INLINE void accumulate_block(const uint8_t* const* HWY_RESTRICT blocks,
     HWY_UNROLL(8)
     for (int64_t n = 0; n < kOuts; ++n) {
       VF w[kVectors];
-      D::decode(blocks[n], state, n, j, w);
+      D::decode(rows[n] + offset, state, n, j, w);
       HWY_UNROLL(3)
       for (int64_t m = 0; m < kRows; ++m) {
         HWY_UNROLL(32)
@@ -60,24 +58,36 @@ HWY_INLINE void few_rows_tile(const Product& product, int64_t first) {
   const uint8_t* at[kOuts];
   HWY_UNROLL(8)
   for (int64_t n = 0; n < kOuts; ++n) at[n] = weight.row(first + n);
-  for (int64_t b = 0; b < blocks; ++b) {
-    accumulate_block<kType, kRows, kOuts>(at, x + b * D::kBlock, product.x_stride, acc);
-    HWY_UNROLL(8)
-    for (int64_t n = 0; n < kOuts; ++n) at[n] += D::kBytes;
+  constexpr int64_t kAhead = D::kAhead;
+  typename D::template State<kOuts> states[kAhead];
+  for (int64_t first_block = 0; first_block < blocks; first_block += kAhead) {
+    const int64_t count = HWY_MIN(kAhead, blocks - first_block);
+    for (int64_t b = 0; b < count; ++b) {
+      const uint8_t* heads[kOuts];
+      HWY_UNROLL(8)
+      for (int64_t n = 0; n < kOuts; ++n) heads[n] = at[n] + (first_block + b) * D::kBytes;
+      D::template prepare<kOuts>(heads, states[b]);
+    }
+    for (int64_t b = 0; b < count; ++b) {
+      accumulate_block<kType, kRows, kOuts>(at, (first_block + b) * D::kBytes, states[b],
+                                            x + (first_block + b) * D::kBlock, product.x_stride,
+                                            acc);
+    }
   }
   if constexpr (D::kBlock == kChunkElements) {
     if (rest != 0) {
       alignas(64) uint8_t bytes[kOuts][D::kBytes] = {};
       alignas(64) float tail[kRows][kChunkElements] = {};
       for (int64_t n = 0; n < kOuts; ++n) {
-        memcpy(bytes[n], at[n], static_cast<size_t>(rest * D::kBytes / kChunkElements));
+        memcpy(bytes[n], at[n] + blocks * D::kBytes,
+               static_cast<size_t>(rest * D::kBytes / kChunkElements));
         at[n] = bytes[n];
       }
       for (int64_t m = 0; m < kRows; ++m) {
         memcpy(tail[m], x + m * product.x_stride + blocks * D::kBlock,
                static_cast<size_t>(rest) * sizeof(float));
       }
-      accumulate_block<kType, kRows, kOuts>(at, tail[0], kChunkElements, acc);
+      accumulate_block<kType, kRows, kOuts>(at, 0, states[0], tail[0], kChunkElements, acc);
     }
   }
   alignas(64) float sums[kRows * kOuts + kLanes];

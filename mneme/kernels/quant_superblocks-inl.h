@@ -60,7 +60,7 @@ HWY_INLINE void unpack_scales(const uint8_t* HWY_RESTRICT packed, uint8_t* HWY_R
 
 // Scales and minima of the eight sub-blocks of Q4_K and Q5_K.
 struct SubBlocks {
-  static constexpr int64_t kBlock = 256, kChunk = 64;
+  static constexpr int64_t kBlock = 256, kChunk = 64, kAhead = 1;
   template <int64_t kCount>
   struct State {
     alignas(64) float factor[kCount][16];  // d scale [8], then -dmin minimum [8]
@@ -134,7 +134,7 @@ struct Decoder<DType::kQ5_K> : SubBlocks {
 // The 6-bit codes are put together sixteen bytes at a time and widened last.
 template <>
 struct Decoder<DType::kQ6_K> {
-  static constexpr int64_t kBlock = 256, kChunk = 128, kBytes = 210;
+  static constexpr int64_t kBlock = 256, kChunk = 128, kBytes = 210, kAhead = 1;
   template <int64_t kCount>
   struct State {
     alignas(64) float scale[kCount][16];
