@@ -1,7 +1,7 @@
 // What a template can call by name: filters, tests, global functions, and the methods and
 // attributes of values. Semantics are jinja2 3.1's with the sandbox and the overrides of
 // transformers (`tojson` without HTML escaping, `raise_exception`, `strftime_now`). Tests:
-// builtins_test.cc, tests/templates/snippets.json.
+// chat_template_oracle_test.cc, tests/templates/snippets.json.
 #pragma once
 
 #include <string>

@@ -1,7 +1,7 @@
 // Python's two text formatters: "%s" % values, and "{}".format(values). Supported conversions: s r
 // d i u f F e E g G x X o c % with flags, width and precision; replacement fields by position or
 // name, attributes and items, !s and !r, and format specs of texts and numbers. Tests:
-// format_test.cc.
+// chat_template_oracle_test.cc.
 #pragma once
 
 #include "mneme/io/jinja/value.h"

@@ -1,5 +1,5 @@
 // Runs a syntax tree: scopes, loops, macros and output, under the limits of limits.h. One object
-// renders once. Tests: interpreter_test.cc, tests/templates/snippets.json.
+// renders once. Tests: chat_template_oracle_test.cc, tests/templates/snippets.json.
 #pragma once
 
 #include <cstdint>

@@ -1,6 +1,7 @@
 // JSON text to values and back. Reading marks every text as input, keeps the order of keys and
 // bounds the nesting; writing is Python's json.dumps(ensure_ascii=False, indent, separators,
-// sort_keys), which is what transformers gives templates as `tojson`. Tests: json_test.cc.
+// sort_keys), which is what transformers gives templates as `tojson`. Tests:
+// chat_template_oracle_test.cc.
 #pragma once
 
 #include <optional>

@@ -1,6 +1,6 @@
 // Template source to tokens, with jinja2's white space rules for trim_blocks and lstrip_blocks: the
 // newline behind a block tag or comment goes, blanks before one at the start of a line go, `-`
-// strips all white space on its side, `+` keeps it. Tests: lexer_test.cc,
+// strips all white space on its side, `+` keeps it. Tests: chat_template_oracle_test.cc,
 // tests/templates/snippets.json.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Python's operators on values. Tests: operators_test.cc, tests/templates/snippets.json.
+// Python's operators on values. Tests: chat_template_oracle_test.cc, tests/templates/snippets.json.
 #pragma once
 
 #include "mneme/io/jinja/ast.h"

@@ -1,6 +1,6 @@
 // Tokens to the syntax tree: jinja2's grammar without template inheritance, imports and recursive
 // loops, with the `break`/`continue` and `generation` tags that transformers adds. Tests:
-// parser_test.cc.
+// chat_template_oracle_test.cc.
 #pragma once
 
 #include <string_view>

@@ -1,5 +1,5 @@
 // The escapes of a quoted text in a template, as Python's "unicode-escape" reads them. Tests:
-// lexer_test.cc.
+// chat_template_oracle_test.cc.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
 // The Unicode facts that Python's str methods follow, on UTF-8 bytes. A byte that begins no valid
 // character counts as one character of its own, so no input is refused and none is lost. Tests:
-// unicode_test.cc, tests/templates/snippets.json (against Python).
+// chat_template_oracle_test.cc (against Python).
 #pragma once
 
 #include <cstdint>

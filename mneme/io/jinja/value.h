@@ -1,7 +1,7 @@
 // The values a template computes with: Python's None, bool, int, float, str, list, tuple and dict
 // as far as jinja2 templates can see them, jinja2's Undefined, and callables. Lists and
 // dictionaries cannot change once made (the sandbox forbids it), so values share them. Tests:
-// value_test.cc.
+// chat_template_oracle_test.cc.
 #pragma once
 
 #include <cstdint>
