@@ -8,6 +8,7 @@
 #include "mneme/io/safetensors.h"
 #include "mneme/kernels/dequantize_naive.h"
 #include "mneme/kernels/matmul.h"
+#include "mneme/kernels/targets_testing.h"
 #include "mneme/kernels/weight_testing.h"
 
 namespace mneme {

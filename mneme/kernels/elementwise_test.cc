@@ -9,6 +9,7 @@
 #include <limits>
 
 #include "mneme/core/error.h"
+#include "mneme/kernels/targets_testing.h"
 #include "mneme/kernels/weight_testing.h"
 
 namespace mneme {

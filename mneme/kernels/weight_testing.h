@@ -1,12 +1,5 @@
-// Random weights of every supported type for the tests of this room, and a loop over the SIMD
-// targets of the machine.
+// Random weights of every supported type, for the tests and benchmarks of this room.
 #pragma once
-
-#include <gtest/gtest.h>
-
-#include "mneme/kernels/simd_targets.h"
-// Highway after the choice of targets.
-#include <hwy/highway.h>
 
 #include <cstdint>
 #include <string>
@@ -89,22 +82,6 @@ inline std::vector<float> random_floats(int64_t n, uint64_t seed, double deviati
   std::vector<float> values(static_cast<size_t>(n));
   for (float& value : values) value = static_cast<float>(rng.normal() * deviation);
   return values;
-}
-
-// Calls test() once for every SIMD target that this machine supports and the kernels were built
-// for.
-template <typename Test>
-void for_each_target(Test&& test) {
-  const int64_t supported = hwy::SupportedTargets() & HWY_TARGETS;
-  for (int64_t left = supported; left != 0; left &= left - 1) {
-    const int64_t target = left & -left;
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(target);
-    SCOPED_TRACE(hwy::TargetName(target));
-    test();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
 }  // namespace mneme

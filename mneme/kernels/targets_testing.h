@@ -1,0 +1,30 @@
+// A loop over the SIMD targets of the machine, for tests.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <cstdint>
+
+#include "mneme/kernels/simd_targets.h"
+// Highway after the choice of targets.
+#include <hwy/highway.h>
+
+namespace mneme {
+
+// Calls test() once for every SIMD target that this machine supports and the kernels were built
+// for.
+template <typename Test>
+void for_each_target(Test&& test) {
+  const int64_t supported = hwy::SupportedTargets() & HWY_TARGETS;
+  for (int64_t left = supported; left != 0; left &= left - 1) {
+    const int64_t target = left & -left;
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(target);
+    SCOPED_TRACE(hwy::TargetName(target));
+    test();
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+}  // namespace mneme
