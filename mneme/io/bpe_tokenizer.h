@@ -2,7 +2,7 @@
 // printable character (GPT-2's table), words are cut out by a pre-tokeniser, and in each word the
 // adjacent pair with the lowest merge rank is joined until none is left (Sennrich et al. 2016).
 // Ids are those of llama.cpp. A byte that the vocabulary has no piece for is left out, as there
-// (SmolLM2 lacks ten control bytes). Tests: bpe_tokenizer_test.cc.
+// (SmolLM2 lacks six control bytes and two lead bytes). Tests: bpe_tokenizer_test.cc.
 #pragma once
 
 #include <array>
