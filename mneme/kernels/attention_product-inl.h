@@ -39,9 +39,10 @@ HWY_INLINE void fetch_line(const void* from, int64_t ahead) {
 }
 
 // Readers of b. read<S, V>(k, column) is the vector of row k + S at column + V * kLanes, where
-// `column` is a multiple of kTileColumns and k of kStep. Readers of encoded pages bring the same
-// row of the page that lies `ahead` bytes further to the second-level cache: pages are scattered,
-// which the hardware's prefetcher cannot know, and a page is read in less time than memory takes.
+// `column` is a multiple of kTileColumns and k of kStep. Readers of codes bring the same row of the
+// page that lies `ahead` bytes further to the second-level cache. Measured on Zen 4 with rows in
+// memory: q8 decodes 1.9 and q4 1.5 times faster for it, 16-bit rows 14 % slower, so their readers
+// leave it to the hardware.
 struct F32Reader {
   static constexpr int kStep = 1;
   const float* data;
@@ -57,11 +58,6 @@ struct HalfReader {
   static constexpr int kStep = 1;
   const Half* data;
   int64_t stride;
-  int64_t ahead;
-  HWY_INLINE void fetch(int64_t k) const {
-    const Half* row = data + k * stride;
-    for (int64_t i = 0; i < kTileColumns; i += 32) fetch_line(row + i, ahead);
-  }
   template <int S, int V>
   HWY_INLINE FloatVector read(int64_t k, int64_t column) const {
     const hn::Rebind<Half, Floats> dh;
@@ -179,7 +175,7 @@ HWY_NOINLINE void multiply_tile(const float* HWY_RESTRICT a, int64_t a_stride, i
     }
   }
   for (int64_t k = begin; k < end; k += B::kStep) {
-    if constexpr (!std::is_same_v<B, F32Reader>) b.fetch(k);
+    if constexpr (requires { b.fetch(k); }) b.fetch(k);
     multiply_step<0>(a, a_stride, k, b, column, acc);
     if constexpr (B::kStep == 2) multiply_step<1>(a, a_stride, k, b, column, acc);
   }

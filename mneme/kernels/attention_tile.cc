@@ -261,16 +261,14 @@ void AttendPage(const PageStep& step, int64_t rows, const PageView& page) {
       break;
     case RowEncoding::kF16: {
       using Half = HalfReader<hwy::float16_t>;
-      attend_encoded(step, rows, page,
-                     Half{reinterpret_cast<const hwy::float16_t*>(k), kPageRows, step.ahead},
-                     Half{reinterpret_cast<const hwy::float16_t*>(v), format.v_dim, step.ahead});
+      attend_encoded(step, rows, page, Half{reinterpret_cast<const hwy::float16_t*>(k), kPageRows},
+                     Half{reinterpret_cast<const hwy::float16_t*>(v), format.v_dim});
       break;
     }
     case RowEncoding::kBF16: {
       using Half = HalfReader<hwy::bfloat16_t>;
-      attend_encoded(step, rows, page,
-                     Half{reinterpret_cast<const hwy::bfloat16_t*>(k), kPageRows, step.ahead},
-                     Half{reinterpret_cast<const hwy::bfloat16_t*>(v), format.v_dim, step.ahead});
+      attend_encoded(step, rows, page, Half{reinterpret_cast<const hwy::bfloat16_t*>(k), kPageRows},
+                     Half{reinterpret_cast<const hwy::bfloat16_t*>(v), format.v_dim});
       break;
     }
     case RowEncoding::kQ8:
