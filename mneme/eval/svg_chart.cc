@@ -1,0 +1,285 @@
+#include "mneme/eval/svg_chart.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+
+#include "mneme/core/error.h"
+#include "mneme/eval/html_text.h"
+
+namespace mneme {
+namespace {
+
+constexpr double kWidth = 400;
+constexpr double kLeft = 52, kRight = 14, kTop = 12, kBottom = 44;
+constexpr double kLabelHeight = 15;   // of one line of text
+constexpr double kLetterWidth = 6.6;  // of a label's letter, on the safe side
+constexpr size_t kStyles = 6;
+
+// Six marks around the origin, each telling itself apart in black and white.
+constexpr std::array<const char*, kStyles> kMarks = {
+    R"(<circle r="5"/>)",
+    R"(<rect x="-4.6" y="-4.6" width="9.2" height="9.2"/>)",
+    R"(<path d="M0-6L5.8 4.6H-5.8Z"/>)",
+    R"(<path d="M0-6.6L6.6 0L0 6.6L-6.6 0Z"/>)",
+    R"(<path d="M0 6L5.8-4.6H-5.8Z"/>)",
+    R"(<path d="M-2-6H2V-2H6V2H2V6H-2V2H-6V-2H-2Z"/>)"};
+constexpr std::array<const char*, kStyles> kDashes = {"none",    "7 3", "2 3",
+                                                      "9 3 2 3", "4 2", "1 4"};
+
+std::string number(double value) { return fixed_number(value, 1); }
+
+std::string mark(size_t style, double x, double y) {
+  const std::string kind = std::to_string(style % kStyles);
+  return concat("<g class=\"m s", kind, "\" transform=\"translate(", number(x), " ", number(y),
+                ")\">", kMarks[style % kStyles], "</g>");
+}
+
+std::string text_at(double x, double y, const char* anchor, std::string_view text,
+                    const char* css = "") {
+  return concat("<text x=\"", number(x), "\" y=\"", number(y), "\" text-anchor=\"", anchor, "\"",
+                css, ">", html_escape(text), "</text>");
+}
+
+std::string line_between(double x1, double y1, double x2, double y2, const char* css) {
+  return concat("<line x1=\"", number(x1), "\" y1=\"", number(y1), "\" x2=\"", number(x2),
+                "\" y2=\"", number(y2), "\" class=\"", css, "\"/>");
+}
+
+std::string opening(const ChartText& text, double height) {
+  const std::string id = html_escape(text.id);
+  return concat("<svg viewBox=\"0 0 ", number(kWidth), " ", number(height),
+                "\" role=\"img\" aria-labelledby=\"", id, "-t ", id, "-d\"><title id=\"", id,
+                "-t\">", html_escape(text.title), "</title><desc id=\"", id, "-d\">",
+                html_escape(text.description), "</desc>");
+}
+
+// A step of 1, 2 or 5 times a power of ten that cuts `range` into at most `most` pieces.
+double nice_step(double range, int most) {
+  const double raw = range / most;
+  const double decade = std::pow(10, std::floor(std::log10(raw)));
+  for (const double factor : {1.0, 2.0, 5.0}) {
+    if (factor * decade >= raw * (1 - 1e-9)) return factor * decade;
+  }
+  return 10 * decade;
+}
+
+// One axis: data to pixels, and the places of its ticks.
+struct Axis {
+  bool logarithmic = false;
+  bool has_zero = false;  // logarithmic: a line for zeros below the lowest decade
+  double low = 0, high = 1, step = 1;
+  double from = 0, to = 1;  // pixels
+
+  double place(double value) const {
+    if (!logarithmic) return from + (value - low) / (high - low) * (to - from);
+    // The zero line takes the room of one decade.
+    const double bottom = has_zero ? low - 1 : low;
+    const double at = value > 0 ? std::log10(value) : bottom;
+    return from + (at - bottom) / (high - bottom) * (to - from);
+  }
+
+  std::vector<std::pair<double, std::string>> ticks() const {
+    std::vector<std::pair<double, std::string>> marks;
+    if (!logarithmic) {
+      for (double i = std::ceil(low / step - 1e-9); i * step <= high + step * 1e-9; ++i)
+        marks.emplace_back(i * step, short_number(i * step));
+      return marks;
+    }
+    if (has_zero) marks.emplace_back(0, "0");
+    const auto every = static_cast<int>(std::ceil((high - low) / 6));
+    for (auto decade = static_cast<int>(low); decade <= static_cast<int>(high); decade += every) {
+      const double value = std::pow(10, decade);
+      marks.emplace_back(value,
+                         decade >= -3 && decade <= 3 ? short_number(value) : concat("1e", decade));
+    }
+    return marks;
+  }
+};
+
+Axis axis_for(std::vector<double> values, ChartScale scale, double from, double to) {
+  Axis axis{.logarithmic = scale == ChartScale::kLogarithmic, .from = from, .to = to};
+  if (axis.logarithmic) {
+    for (const double value : values)
+      MNEME_CHECK(value >= 0, "chart: a logarithmic scale has no place for ", value);
+    axis.has_zero = std::ranges::count(values, 0.0) > 0;
+    std::erase(values, 0.0);
+    if (values.empty()) values = {1};
+    const auto [low, high] = std::ranges::minmax(values);
+    axis.low = std::floor(std::log10(low));
+    axis.high = std::max(axis.low + 1, std::ceil(std::log10(high)));
+    return axis;
+  }
+  if (scale == ChartScale::kFromZero) values.push_back(0);
+  auto [low, high] = std::ranges::minmax(values);
+  if (high - low < 1e-12 * std::max(1.0, std::abs(high))) {
+    low -= scale == ChartScale::kFromZero ? 0 : 0.5;
+    high += scale == ChartScale::kFromZero ? 1 : 0.5;
+  }
+  axis.step = nice_step(high - low, 5);
+  axis.low = std::floor(low / axis.step + 1e-9) * axis.step;
+  axis.high = std::ceil(high / axis.step - 1e-9) * axis.step;
+  return axis;
+}
+
+struct Frame {
+  Axis x, y;
+  std::string svg;  // grid, ticks and axis titles
+};
+
+Frame frame_for(const ChartText& text, const std::vector<ChartSeries>& series, ChartScale x_scale,
+                ChartScale y_scale, double height) {
+  std::vector<double> xs, ys;
+  for (const ChartSeries& one : series) {
+    for (const auto& [x, y] : one.points) {
+      MNEME_CHECK(std::isfinite(x) && std::isfinite(y), "chart: point (", x, ", ", y, ") of ",
+                  one.name, " is not finite");
+      xs.push_back(x);
+      ys.push_back(y);
+    }
+  }
+  MNEME_CHECK(!xs.empty(), "chart: no points for ", text.title);
+  Frame frame{.x = axis_for(xs, x_scale, kLeft, kWidth - kRight),
+              .y = axis_for(ys, y_scale, height - kBottom, kTop + kLabelHeight)};
+  std::string& svg = frame.svg;
+  for (const auto& [value, label] : frame.y.ticks()) {
+    const double y = frame.y.place(value);
+    svg += line_between(kLeft, y, kWidth - kRight, y, "grid");
+    svg += text_at(kLeft - 6, y + 4, "end", label, " class=\"tick\"");
+  }
+  for (const auto& [value, label] : frame.x.ticks()) {
+    const double x = frame.x.place(value);
+    svg += line_between(x, height - kBottom, x, height - kBottom + 4, "axis");
+    svg += text_at(x, height - kBottom + 17, x > kWidth - 30 ? "end" : "middle", label,
+                   " class=\"tick\"");
+  }
+  svg += line_between(kLeft, height - kBottom, kWidth - kRight, height - kBottom, "axis");
+  svg += text_at((kLeft + kWidth - kRight) / 2, height - 6, "middle", text.x_label);
+  svg += text_at(0, kTop, "start", text.y_label);
+  return frame;
+}
+
+struct Label {
+  std::string text;
+  double x, y;         // of the marker
+  double at;           // baseline, moved until nothing overlaps
+  double left, right;  // extent
+  const char* anchor;
+};
+
+// Moves labels down, then up from the lower edge, until those that share columns are apart.
+void separate(std::vector<Label>& labels, double bottom) {
+  std::ranges::stable_sort(labels, {}, &Label::y);
+  const auto overlaps = [](const Label& a, const Label& b) {
+    return a.left < b.right && b.left < a.right;
+  };
+  for (size_t i = 0; i < labels.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (overlaps(labels[i], labels[j]))
+        labels[i].at = std::max(labels[i].at, labels[j].at + kLabelHeight);
+    }
+  }
+  for (size_t i = labels.size(); i-- > 0;) {
+    double limit = bottom;
+    for (size_t j = i + 1; j < labels.size(); ++j) {
+      if (overlaps(labels[i], labels[j])) limit = std::min(limit, labels[j].at - kLabelHeight);
+    }
+    labels[i].at = std::min(labels[i].at, limit);
+  }
+}
+
+}  // namespace
+
+std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>& series,
+                          ChartScale y_scale) {
+  constexpr double kHeight = 320;
+  const Frame frame = frame_for(text, series, ChartScale::kFromZero, y_scale, kHeight);
+  std::string svg = opening(text, kHeight) + frame.svg;
+  std::vector<Label> labels;
+  std::string marks;
+  for (const ChartSeries& one : series) {
+    for (const auto& [value, quality] : one.points) {
+      const double x = frame.x.place(value), y = frame.y.place(quality);
+      const double width = static_cast<double>(one.name.size()) * kLetterWidth;
+      const bool to_right = x + 10 + width < kWidth || x < kWidth / 2;
+      marks += mark(one.style, x, y);
+      labels.push_back({one.name, x, y, y + 4, to_right ? x + 10 : x - 10 - width,
+                        to_right ? x + 10 + width : x - 10, to_right ? "start" : "end"});
+    }
+  }
+  separate(labels, kHeight - kBottom - 5);
+  for (const Label& label : labels) {
+    const bool right = label.anchor[0] == 's';
+    const double x = right ? label.right - (label.right - label.left) : label.right;
+    if (std::abs(label.at - 4 - label.y) > 6)
+      svg += line_between(label.x, label.y, right ? x - 2 : x + 2, label.at - 4, "leader");
+    svg += text_at(x, label.at, label.anchor, label.text, " class=\"name\"");
+  }
+  return svg + marks + "</svg>";
+}
+
+std::string line_chart(const ChartText& text, const std::vector<ChartSeries>& series) {
+  constexpr double kHeight = 300;
+  const Frame frame =
+      frame_for(text, series, ChartScale::kFromZero, ChartScale::kFromZero, kHeight);
+  std::string svg = opening(text, kHeight) + frame.svg;
+  for (const ChartSeries& one : series) {
+    std::string path, marks;
+    for (const auto& [x, y] : one.points) {
+      path +=
+          concat(path.empty() ? "M" : "L", number(frame.x.place(x)), " ", number(frame.y.place(y)));
+      marks += mark(one.style, frame.x.place(x), frame.y.place(y));
+    }
+    svg += concat("<g><title>", html_escape(one.name), "</title><path class=\"l s",
+                  one.style % kStyles, "\" stroke-dasharray=\"", kDashes[one.style % kStyles],
+                  "\" d=\"", path, "\"/>", marks, "</g>");
+  }
+  return svg + "</svg>";
+}
+
+std::string bar_chart(const ChartText& text, const std::vector<std::string>& bars,
+                      const std::vector<BarGroup>& groups,
+                      const std::function<std::string(double)>& format) {
+  constexpr double kBar = 15, kName = 19, kGap = 12, kNameColumn = 66, kValueColumn = 74;
+  MNEME_CHECK(!groups.empty() && !bars.empty(), "chart: no bars for ", text.title);
+  double longest = 0;
+  for (const BarGroup& group : groups) {
+    MNEME_CHECK(group.values.size() == bars.size(), "chart: ", group.name, " has ",
+                group.values.size(), " values for ", bars.size(), " bars");
+    for (const double value : group.values) {
+      MNEME_CHECK(std::isfinite(value) && value >= 0, "chart: a bar of ", group.name, " is ",
+                  value);
+      longest = std::max(longest, value);
+    }
+  }
+  const double group_height = kName + kBar * static_cast<double>(bars.size()) + kGap;
+  const double height = group_height * static_cast<double>(groups.size());
+  const double room = kWidth - kNameColumn - kValueColumn;
+  std::string svg = opening(text, height);
+  double y = 0;
+  for (const BarGroup& group : groups) {
+    svg +=
+        mark(group.style, 7, y + 10) + text_at(18, y + 14, "start", group.name, " class=\"name\"");
+    for (size_t i = 0; i < bars.size(); ++i) {
+      const double top = y + kName + kBar * static_cast<double>(i);
+      const double width = longest > 0 ? group.values[i] / longest * room : 0;
+      svg += text_at(kNameColumn - 6, top + 11, "end", bars[i], " class=\"tick\"");
+      svg += concat("<rect class=\"b b", i, " s", group.style % kStyles, "\" x=\"",
+                    number(kNameColumn), "\" y=\"", number(top + 2), "\" width=\"",
+                    number(std::max(width, 1.0)), "\" height=\"", number(kBar - 4), "\"/>");
+      svg += text_at(kNameColumn + width + 5, top + 11, "start", format(group.values[i]),
+                     " class=\"tick\"");
+    }
+    y += group_height;
+  }
+  return svg + "</svg>";
+}
+
+std::string legend_marker(size_t style) {
+  return concat("<svg class=\"key\" viewBox=\"0 0 34 16\" aria-hidden=\"true\"><path class=\"l s",
+                style % kStyles, "\" stroke-dasharray=\"", kDashes[style % kStyles],
+                "\" d=\"M1 8H33\"/>", mark(style, 17, 8), "</svg>");
+}
+
+}  // namespace mneme

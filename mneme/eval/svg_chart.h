@@ -1,0 +1,53 @@
+// Small charts as inline SVG, drawn for a width of about 400 CSS pixels so that their text stays
+// readable on a phone. Series are told apart by marker shape and dash as well as by colour; colours
+// come from the page's CSS variables --s0..--s5, --ink, --muted and --grid.
+// Tests: svg_chart_test.cc.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace mneme {
+
+struct ChartSeries {
+  std::string name;
+  size_t style = 0;                               // which marker, dash and colour
+  std::vector<std::pair<double, double>> points;  // (x, y), finite
+};
+
+struct ChartText {
+  std::string id;  // unique on the page, for aria-labelledby
+  std::string title, description;
+  std::string x_label, y_label;
+};
+
+enum class ChartScale {
+  kLinear,      // from the data's own range
+  kFromZero,    // linear, zero always shown
+  kLogarithmic  // decades; zeros are drawn on the bottom line, labelled 0
+};
+
+// One labelled marker a point. Throws Error on points that are not finite, or below zero on a
+// logarithmic scale.
+std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>& series,
+                          ChartScale y_scale);
+// One line a series, x and y from zero.
+std::string line_chart(const ChartText& text, const std::vector<ChartSeries>& series);
+
+struct BarGroup {
+  std::string name;
+  size_t style = 0;
+  std::vector<double> values;  // one for each of `bars`, >= 0
+};
+// Horizontal bars: for each group its name, then one bar for each name of `bars`, with its value
+// written by `format`.
+std::string bar_chart(const ChartText& text, const std::vector<std::string>& bars,
+                      const std::vector<BarGroup>& groups,
+                      const std::function<std::string(double)>& format);
+
+// The marker of a style on its own, with a piece of its line, for legends and tables.
+std::string legend_marker(size_t style);
+
+}  // namespace mneme

@@ -1,0 +1,157 @@
+#include "mneme/eval/svg_chart.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <limits>
+#include <regex>
+
+#include "mneme/core/error.h"
+
+namespace mneme {
+namespace {
+
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+const ChartText kText{"c1", "Quality <against> bytes", "Five memories.", "MiB", "KL"};
+
+std::vector<std::smatch> matches(const std::string& text, const std::regex& pattern) {
+  return {std::sregex_iterator(text.begin(), text.end(), pattern), std::sregex_iterator()};
+}
+
+// Every opened element is closed, in order.
+void expect_well_formed(const std::string& svg) {
+  std::vector<std::string> open;
+  static const std::regex kTag(R"(<(/?)([a-z]+)[^<>]*?(/?)>)");
+  for (const std::smatch& tag : matches(svg, kTag)) {
+    if (tag[3].length() > 0) continue;
+    if (tag[1].length() == 0) {
+      open.push_back(tag[2]);
+    } else {
+      ASSERT_FALSE(open.empty());
+      EXPECT_EQ(open.back(), tag[2].str());
+      open.pop_back();
+    }
+  }
+  EXPECT_TRUE(open.empty());
+}
+
+TEST(ScatterChart, IsWellFormedEscapedAndLabelledForReaders) {
+  const std::string svg = scatter_chart(
+      kText, {{"full", 0, {{100, 0}}}, {"<b>q4</b>", 1, {{28, 0.02}}}}, ChartScale::kLogarithmic);
+  expect_well_formed(svg);
+  EXPECT_THAT(svg, HasSubstr("role=\"img\" aria-labelledby=\"c1-t c1-d\""));
+  EXPECT_THAT(svg, HasSubstr("<title id=\"c1-t\">Quality &lt;against&gt; bytes</title>"));
+  EXPECT_THAT(svg, HasSubstr("<desc id=\"c1-d\">Five memories.</desc>"));
+  EXPECT_THAT(svg, HasSubstr("&lt;b&gt;q4&lt;/b&gt;"));
+  EXPECT_THAT(svg, Not(HasSubstr("<b>")));
+}
+
+TEST(ScatterChart, PutsPointsWhereTheirValuesAre) {
+  const std::string svg =
+      scatter_chart(kText, {{"a", 0, {{0, 0}}}, {"b", 1, {{50, 5}}}, {"c", 2, {{100, 10}}}},
+                    ChartScale::kFromZero);
+  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  ASSERT_EQ(marks.size(), 3u);
+  const auto x = [&](size_t i) { return std::stod(marks[i][1]); };
+  const auto y = [&](size_t i) { return std::stod(marks[i][2]); };
+  EXPECT_NEAR(x(1), (x(0) + x(2)) / 2, 0.11);
+  EXPECT_NEAR(y(1), (y(0) + y(2)) / 2, 0.11);
+  EXPECT_LT(x(0), x(2));
+  EXPECT_GT(y(0), y(2));  // up is more
+}
+
+TEST(ScatterChart, ALogarithmicScaleIsEvenInDecadesAndHasAPlaceForZero) {
+  const std::string svg = scatter_chart(
+      kText,
+      {{"zero", 0, {{1, 0}}}, {"a", 1, {{2, 0.001}}}, {"b", 2, {{3, 0.01}}}, {"c", 3, {{4, 0.1}}}},
+      ChartScale::kLogarithmic);
+  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  ASSERT_EQ(marks.size(), 4u);
+  const auto y = [&](size_t i) { return std::stod(marks[i][2]); };
+  EXPECT_GT(y(0), y(1));
+  EXPECT_NEAR(y(1) - y(2), y(2) - y(3), 0.21);
+  EXPECT_THAT(svg, HasSubstr(">0</text>"));
+  EXPECT_THAT(svg, HasSubstr(">0.01</text>"));
+}
+
+TEST(ScatterChart, LabelsOfCrowdedPointsDoNotOverlap) {
+  std::vector<ChartSeries> series;
+  for (size_t i = 0; i < 8; ++i)
+    series.push_back({"sliding(window=512)", i, {{10 + 0.1 * static_cast<double>(i), 1}}});
+  series.push_back({"far", 9, {{300, 1}}});
+  const std::string svg = scatter_chart(kText, series, ChartScale::kFromZero);
+  std::vector<double> baselines;
+  for (const auto& label :
+       matches(svg, std::regex(R"re(y="([-.0-9]+)" text-anchor="[a-z]+" class="name">sliding)re")))
+    baselines.push_back(std::stod(label[1]));
+  ASSERT_EQ(baselines.size(), 8u);
+  std::ranges::sort(baselines);
+  for (size_t i = 1; i < baselines.size(); ++i) EXPECT_GE(baselines[i] - baselines[i - 1], 14.8);
+  EXPECT_GT(baselines.front(), 0);
+  EXPECT_LT(baselines.back(), 320);
+}
+
+TEST(LineChart, OnePathASeriesWithItsOwnDash) {
+  const std::string svg = line_chart(
+      kText, {{"full", 0, {{100, 40}, {200, 30}, {300, 25}}}, {"q8", 1, {{100, 41}, {300, 33}}}});
+  expect_well_formed(svg);
+  const auto paths = matches(svg, std::regex(R"re(stroke-dasharray="([^"]+)" d="(M[^"]+)")re"));
+  ASSERT_EQ(paths.size(), 2u);
+  EXPECT_NE(paths[0][1].str(), paths[1][1].str());
+  EXPECT_EQ(std::ranges::count(paths[0][2].str(), 'L'), 2);
+  EXPECT_THAT(svg, HasSubstr("<title>full</title>"));
+}
+
+TEST(BarChart, LengthsAreInProportion) {
+  const std::string svg =
+      bar_chart(kText, {"resident", "f16"}, {{"full", 0, {100, 100}}, {"q4", 1, {25, 100}}},
+                [](double value) { return std::to_string(static_cast<int>(value)) + " MiB"; });
+  expect_well_formed(svg);
+  const auto bars = matches(svg, std::regex(R"re(class="b b\d s\d"[^>]* width="([.0-9]+)")re"));
+  ASSERT_EQ(bars.size(), 4u);
+  EXPECT_NEAR(std::stod(bars[2][1]) / std::stod(bars[0][1]), 0.25, 0.01);
+  EXPECT_THAT(svg, HasSubstr("25 MiB"));
+}
+
+TEST(Charts, RefuseWhatCannotBeDrawn) {
+  const auto message = [](const std::function<void()>& draw) -> std::string {
+    try {
+      draw();
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "drawn";
+  };
+  const double kNan = std::numeric_limits<double>::quiet_NaN();
+  EXPECT_THAT(message([&] {
+                line_chart(kText, {{"x", 0, {{1, kNan}}}});
+              }),
+              HasSubstr("(1, nan) of x is not finite"));
+  EXPECT_THAT(message([&] { line_chart(kText, {}); }), HasSubstr("no points"));
+  EXPECT_THAT(message([&] {
+                scatter_chart(kText, {{"x", 0, {{1, -1}}}}, ChartScale::kLogarithmic);
+              }),
+              HasSubstr("no place for -1"));
+  EXPECT_THAT(message([&] {
+                bar_chart(kText, {"a"}, {{"g", 0, {1, 2}}}, {});
+              }),
+              HasSubstr("2 values for 1 bars"));
+  EXPECT_THAT(message([&] { bar_chart(kText, {"a"}, {{"g", 0, {-1}}}, {}); }), HasSubstr("is -1"));
+}
+
+TEST(Charts, OnePointAloneIsDrawn) {
+  for (const ChartScale scale :
+       {ChartScale::kLinear, ChartScale::kFromZero, ChartScale::kLogarithmic}) {
+    for (const double value : {0.0, 5.0}) {
+      const std::string svg = scatter_chart(kText, {{"x", 0, {{value, value}}}}, scale);
+      EXPECT_THAT(svg, Not(HasSubstr("nan")));
+      EXPECT_THAT(svg, Not(HasSubstr("inf")));
+    }
+  }
+}
+
+}  // namespace
+}  // namespace mneme
