@@ -57,7 +57,7 @@ build_sanitized() {
   cmake -S . -B $sanitize -G Ninja -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DMNEME_SANITIZE=address,undefined \
     -DMNEME_FUZZERS=ON -DMNEME_BENCH=OFF >$sanitize/configure.log 2>&1 || { cat $sanitize/configure.log; return 1; }
   local targets
-  mapfile -t targets < <(ninja -C $sanitize -t targets all | sed -nE "s/^(($sanitized_rooms)_test|[a-z0-9_]+_fuzz): phony$/\1/p")
+  mapfile -t targets < <(ninja -C $sanitize -t targets all | sed -nE "/^cmake_/d; s/^(($sanitized_rooms)_test|[a-z0-9_]+_fuzz): phony$/\1/p")
   ninja -C $sanitize -j "$jobs" "${targets[@]}"
 }
 
