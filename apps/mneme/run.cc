@@ -1,12 +1,10 @@
 // mneme run: one prompt, answered under one memory.
-#include <algorithm>
 #include <cstdio>
 #include <iostream>
 
 #include "apps/mneme/command.h"
 #include "apps/mneme/generation_options.h"
 #include "apps/mneme/memory_json.h"
-#include "mneme/cache/memory_registry.h"
 #include "mneme/core/error.h"
 #include "mneme/runtime/generate.h"
 
@@ -22,9 +20,18 @@ struct Options {
   bool chat = false, json = false, quiet = false;
 };
 
+// Whether this memory can serve the model at all, and its settled bytes stay within the budget.
+bool fits(const Engine& engine, const char* spec, int64_t tokens, int64_t budget) {
+  try {
+    return engine.make_memory(spec)->predict_bytes(tokens) <= budget;
+  } catch (const Error&) {  // a format whose groups do not divide the head size
+    return false;
+  }
+}
+
 // Refuses a prompt that the memory or its budget cannot hold, before any work, and names memories
 // that could.
-void check_fits(const Engine& engine, const SequenceMemory& memory, int64_t tokens, int64_t chunk,
+void check_fits(const Engine& engine, const SequenceMemory& memory, int64_t tokens,
                 int64_t budget) {
   const MemoryShape& shape = memory.shape();
   if (tokens > shape.context && !memory.capabilities().beyond_context) {
@@ -33,20 +40,17 @@ void check_fits(const Engine& engine, const SequenceMemory& memory, int64_t toke
          "; 'sliding(window=", shape.context / 2, ",sink=0)' would hold it");
   }
   if (budget == 0) return;
-  // Until a step commits, its rows stand beside those the memory keeps.
-  const int64_t needed = memory.predict_bytes(std::max<int64_t>(0, tokens - chunk)) +
-                         memory.predict_bytes(std::min(chunk, tokens));
   const int64_t settled = memory.predict_bytes(tokens);
   if (settled <= budget) return;
   std::string fitting;
   for (const char* spec :
        {"q8", "q4", "sliding(window=1024,sink=4)", "sliding(window=512,sink=4)+q4"}) {
-    const auto other = MemoryRegistry::builtin().build(spec, engine.model().memory_shape());
-    if (other->predict_bytes(tokens) <= budget)
+    if (fits(engine, spec, tokens, budget)) {
       fitting += concat(fitting.empty() ? "" : ", ", "'", spec, "'");
+    }
   }
-  fail("memory ", memory.spec(), " would take ", bytes_text(std::max(settled, needed)), " for ",
-       tokens, " tokens, more than the budget of ", bytes_text(budget),
+  fail("memory ", memory.spec(), " would take ", bytes_text(settled), " for ", tokens,
+       " tokens, more than the budget of ", bytes_text(budget),
        fitting.empty() ? "; no memory known here fits" : "; these would fit: " + fitting);
 }
 

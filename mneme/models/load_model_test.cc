@@ -81,7 +81,7 @@ TEST(LoadModel, LlamaFilesAndStateDictsAreTheSameModel) {
     copy(to + "mlp.down_proj.weight", from + "ffn_down.weight");
   }
   const auto from_state_dict = load_llama_state_dict(
-      R"({"model_type": "llama", "vocab_size": 259, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
+      R"({"model_type": "llama", "vocab_size": 260, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2,
           "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 512, "rms_norm_eps": 1e-5})",
       tensors);
   std::vector<int32_t> tokens(40);

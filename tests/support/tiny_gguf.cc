@@ -43,7 +43,7 @@ class Randomiser {
   Rng rng_;
 };
 
-constexpr int64_t kVocabulary = 259;
+constexpr int64_t kVocabulary = 260;
 
 }  // namespace
 
@@ -60,6 +60,7 @@ std::string TinyGguf::build() const {
   std::vector<std::string> pieces;
   std::vector<int32_t> types(kVocabulary, 1);
   for (int byte = 0; byte < 256; ++byte) pieces.push_back(spelling(byte));
+  pieces.push_back(spelling('a') + spelling('a'));
   for (const char* control : {"<|endoftext|>", "<|im_start|>", "<|im_end|>"}) {
     types[pieces.size()] = 3;
     pieces.emplace_back(control);
@@ -69,7 +70,7 @@ std::string TinyGguf::build() const {
       .texts("tokenizer.ggml.tokens", pieces);
   builder.integers("tokenizer.ggml.token_type", types)
       .texts("tokenizer.ggml.merges", {spelling('a') + " " + spelling('a')});
-  builder.integer("tokenizer.ggml.bos_token_id", 257).integer("tokenizer.ggml.eos_token_id", 258);
+  builder.integer("tokenizer.ggml.bos_token_id", 258).integer("tokenizer.ggml.eos_token_id", 259);
   builder.boolean("tokenizer.ggml.add_bos_token", false);
   if (!chat_template.empty()) builder.text("tokenizer.chat_template", chat_template);
 

@@ -1,0 +1,224 @@
+// The command line as a user meets it: the built binary, real processes, exit codes, what it
+// prints.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <array>
+#include <cstdio>
+#include <fstream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <vector>
+
+#include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_gguf.h"
+
+namespace mneme {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::HasSubstr;
+using ::testing::Not;
+
+struct Outcome {
+  int code = -1;
+  std::string out;
+};
+
+// Runs `mneme <arguments>` through the shell; `out` is stdout, or both streams with "2>&1".
+Outcome run(const std::string& arguments) {
+  const std::string command = "MNEME_MODEL= " MNEME_BINARY " " + arguments;
+  std::FILE* pipe = popen(command.c_str(), "r");
+  Outcome outcome;
+  std::array<char, 4096> buffer;
+  while (const size_t bytes = std::fread(buffer.data(), 1, buffer.size(), pipe))
+    outcome.out.append(buffer.data(), bytes);
+  const int status = pclose(pipe);
+  outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  return outcome;
+}
+
+class Cli : public ::testing::Test {
+ protected:
+  Cli() { testing::write_file(model_, testing::tiny_llama_gguf().build()); }
+  // A command on the tiny model.
+  Outcome with_model(const std::string& command, const std::string& arguments) {
+    return run(command + " --threads 1 --model '" + model_ + "' " + arguments);
+  }
+  // One line on stderr and exit code 2.
+  void expect_refusal(const Outcome& outcome, const std::string& text) {
+    EXPECT_EQ(outcome.code, 2) << outcome.out;
+    EXPECT_THAT(outcome.out, AllOf(HasSubstr("mneme: "), HasSubstr(text)));
+  }
+
+  testing::TemporaryFolder folder_;
+  std::string model_ = folder_ / "tiny.gguf";
+};
+
+TEST_F(Cli, RunPrintsOneJsonObject) {
+  const Outcome outcome =
+      with_model("run", "-p 'Once upon a time' -n 12 --ignore-end --memory 'q8(group=32)' --json");
+  ASSERT_EQ(outcome.code, 0) << outcome.out;
+  const auto json = nlohmann::json::parse(outcome.out);
+  for (const char* key : {"text", "tokens", "prompt_tokens", "reused_tokens",
+                          "prefill_tokens_per_s", "decode_tokens_per_s", "memory"}) {
+    EXPECT_TRUE(json.contains(key)) << key;
+  }
+  EXPECT_EQ(json["prompt_tokens"], 16);
+  EXPECT_EQ(json["tokens"].size(), 12u);
+  EXPECT_EQ(json["memory"]["spec"], "q8(group=32)");
+  EXPECT_GT(json["memory"]["resident_bytes"], 0);
+  EXPECT_EQ(json["memory"]["logical_bytes"], (16 + 12) * 2 * 2 * 64 * 2);
+  EXPECT_GE(json["memory"]["peak_bytes"], json["memory"]["resident_bytes"]);
+}
+
+TEST_F(Cli, RunReadsFilesAndStandardInputAndRepeatsItself) {
+  testing::write_file(folder_ / "prompt.txt", "The same text");
+  const std::string file = with_model("run", "-n 20 -q -f '" + (folder_ / "prompt.txt") + "'").out;
+  const std::string text = with_model("run", "-n 20 -q -p 'The same text'").out;
+  const Outcome piped = run("run --threads 2 -n 20 -q --model '" + model_ + "' -f - < '" +
+                            (folder_ / "prompt.txt") + "'");
+  EXPECT_FALSE(file.empty());
+  EXPECT_EQ(file, text);
+  EXPECT_EQ(file, piped.out);
+  const std::string sampled =
+      with_model("run", "-n 20 -q -p x --temperature 1 --top-k 0 --seed 5").out;
+  EXPECT_EQ(sampled, with_model("run", "-n 20 -q -p x --temperature 1 --top-k 0 --seed 5").out);
+  EXPECT_NE(sampled, with_model("run", "-n 20 -q -p x --temperature 1 --top-k 0 --seed 6").out);
+}
+
+TEST_F(Cli, PlanAgreesWithRun) {
+  for (const char* spec : {"full", "q8(group=32)", "q4(group=32)", "sliding(window=100,sink=4)"}) {
+    const std::string memory = std::string(" --memory '") + spec + "' --json";
+    std::ofstream(folder_ / "long.txt") << std::string(400, 'x');
+    const auto plan = nlohmann::json::parse(with_model("plan", "--tokens 400" + memory).out);
+    const auto ran = nlohmann::json::parse(
+        with_model("run", "-n 0 -f '" + (folder_ / "long.txt") + "'" + memory).out);
+    int64_t total = 0;
+    int64_t memory_bytes = 0;
+    for (const auto& part : plan["parts"]) {
+      total += part["bytes"].get<int64_t>();
+      if (part["name"] == "memory") memory_bytes = part["bytes"];
+    }
+    EXPECT_EQ(plan["total_bytes"], total);
+    EXPECT_EQ(memory_bytes, ran["memory"]["resident_bytes"]) << spec;
+  }
+}
+
+TEST_F(Cli, ListExplainInspectTokenizeAndCheck) {
+  const auto list = nlohmann::json::parse(run("list --json").out);
+  ASSERT_TRUE(list.is_array());
+  for (const auto& entry : list) {
+    for (const char* key : {"spec", "paper", "kind", "state", "capabilities"})
+      EXPECT_TRUE(entry.contains(key)) << key;
+  }
+  EXPECT_THAT(run("explain 'sliding+q4'").out,
+              AllOf(HasSubstr("sliding(window=512,sink=4)+q4(group=64)"), HasSubstr("2309.17453")));
+  const auto header = nlohmann::json::parse(run("inspect --json '" + model_ + "'").out);
+  EXPECT_EQ(header["format"], "GGUF");
+  EXPECT_EQ(header["tensors"].size(), 20u);
+  const auto tokens =
+      nlohmann::json::parse(with_model("tokenize", "--json --special '<|im_start|>hi'").out);
+  EXPECT_EQ(tokens["ids"], nlohmann::json({258, 'h', 'i'}));
+  EXPECT_EQ(tokens["count"], 3);
+  EXPECT_EQ(tokens["pieces"][0], "<|im_start|>");
+  EXPECT_EQ(nlohmann::json::parse(with_model("tokenize", "--json '<|im_start|>hi'").out)["count"],
+            14);
+  EXPECT_EQ(run("check -q '" + model_ + "'").code, 0);
+  testing::TinyGguf bad = testing::tiny_llama_gguf();
+  bad.tensors["output_norm.weight"].values[3] = std::numeric_limits<float>::quiet_NaN();
+  testing::write_file(folder_ / "nan.gguf", bad.build());
+  const Outcome checked = run("check '" + (folder_ / "nan.gguf") + "'");
+  EXPECT_EQ(checked.code, 2);
+  EXPECT_THAT(checked.out, HasSubstr("output_norm.weight: 1 NaN, 0 infinite"));
+}
+
+TEST_F(Cli, ChatAnswersEachLineAndReusesWhatItHolds) {
+  testing::write_file(folder_ / "lines.txt",
+                      "hello\n/memory\n\nagain\n/history\n/reset\n/help\n/quit\nnever read\n");
+  const Outcome plain = run("chat --threads 1 -n 8 --ignore-end -q --model '" + model_ + "' < '" +
+                            (folder_ / "lines.txt") + "'");
+  EXPECT_EQ(plain.code, 0);
+  EXPECT_THAT(plain.out,
+              AllOf(HasSubstr("full(dtype=f16): "), HasSubstr("user: hello"),
+                    HasSubstr("user: again"), HasSubstr("/reset"), Not(HasSubstr("never read"))));
+  testing::write_file(folder_ / "two.txt", "hello\nagain\n");
+  const Outcome json = run("chat --threads 1 -n 8 --json --model '" + model_ + "' < '" +
+                           (folder_ / "two.txt") + "'");
+  std::istringstream lines(json.out);
+  std::string line;
+  std::vector<nlohmann::json> turns;
+  while (std::getline(lines, line)) turns.push_back(nlohmann::json::parse(line));
+  ASSERT_EQ(turns.size(), 2u);
+  EXPECT_EQ(turns[0]["reused_tokens"], 0);
+  EXPECT_GE(turns[1]["reused_tokens"].get<int64_t>(), turns[0]["prompt_tokens"].get<int64_t>() - 1);
+}
+
+TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
+  EXPECT_EQ(run("--version").code, 0);
+  for (const char* command :
+       {"run", "chat", "compare", "plan", "list", "explain", "inspect", "tokenize", "check"}) {
+    const Outcome help = run(std::string(command) + " --help");
+    EXPECT_EQ(help.code, 0) << command;
+    EXPECT_THAT(help.out, AllOf(HasSubstr("Example:\n  mneme "), HasSubstr("--json"))) << command;
+  }
+}
+
+TEST_F(Cli, BadInputIsOneLineAndExitCodeTwo) {
+  EXPECT_EQ(run("2>&1").code, 2);
+  EXPECT_EQ(run("fly 2>&1").code, 2);
+  expect_refusal(with_model("run", "-p x --memory slidng 2>&1"),
+                 "character 1: no memory is called 'slidng'; did you mean 'sliding'? Known: full, "
+                 "q8, q4, sliding");
+  expect_refusal(with_model("run", "2>&1"), "give either --prompt TEXT or --file FILE");
+  expect_refusal(with_model("run", "-p x -f y 2>&1"), "give either --prompt TEXT or --file FILE");
+  expect_refusal(with_model("run", "-f '" + folder_.path() + "' 2>&1"), folder_.path());
+  expect_refusal(with_model("run", "-p x --budget 3furlongs 2>&1"),
+                 "expected a number of bytes such as 500000, 64MiB or 1.5GiB, got '3furlongs'");
+  expect_refusal(with_model("run", "-p x --temperature -1 2>&1"),
+                 "temperature must be 0 to 100, got -1");
+  expect_refusal(with_model("run", "-p x --stop '' 2>&1"), "stop strings must not be empty");
+  expect_refusal(run("run --model /no/such/model.gguf -p x 2>&1"), "/no/such/model.gguf");
+  expect_refusal(run("inspect /no/such/file 2>&1"), "/no/such/file");
+  expect_refusal(run("explain 'q4(group=7)' 2>&1"), "'group' must be one of 32, 64, 128; got '7'");
+  expect_refusal(run("list > /dev/null; cd / && MNEME_MODEL= " MNEME_BINARY " run -p x 2>&1"),
+                 "no model: give --model FILE.gguf");
+}
+
+TEST_F(Cli, APromptOverTheContextSaysByHowMuchAndWhatWouldHoldIt) {
+  testing::write_file(folder_ / "long.txt", std::string(700, 'x'));
+  const std::string file = "-n 4 -q -f '" + (folder_ / "long.txt") + "'";
+  expect_refusal(with_model("run", file + " 2>&1"),
+                 "the prompt has 700 tokens, 188 more than the model's context of 512; "
+                 "'sliding(window=256,sink=0)' would hold it");
+  EXPECT_EQ(with_model("run", file + " --memory 'sliding(window=256,sink=0)'").code, 0);
+}
+
+TEST_F(Cli, APromptOverTheBudgetNamesMemoriesThatFit) {
+  testing::write_file(folder_ / "long.txt", std::string(500, 'x'));
+  const std::string file = "-n 4 -q -f '" + (folder_ / "long.txt") + "'";
+  const Outcome refused = with_model("run", file + " --budget 200KiB 2>&1");
+  expect_refusal(refused, "more than the budget of 200.0 KiB");
+  EXPECT_EQ(with_model("run", file + " --budget 1MiB").code, 0);
+}
+
+TEST_F(Cli, AFullDiskIsOneLineToo) {
+  const Outcome full = run("run --threads 1 -n 4 -q --model '" + model_ + "' -p x 2>&1 >/dev/full");
+  expect_refusal(full, "standard output");
+  expect_refusal(run("list --json 2>&1 >/dev/full"), "standard output: No space left on device");
+}
+
+TEST_F(Cli, CtrlCEndsTheTextCleanly) {
+  const Outcome outcome =
+      run("run --threads 1 -n 100000000 --ignore-end --memory 'sliding(window=64,sink=0)' -q "
+          "--model '" +
+          model_ + "' -p x > '" + (folder_ / "out.txt") +
+          "' & child=$!; sleep 1; kill -INT $child; wait $child; echo code $?");
+  EXPECT_THAT(outcome.out, HasSubstr("code 130"));
+  EXPECT_FALSE(testing::read_file(folder_ / "out.txt").empty());
+}
+
+}  // namespace
+}  // namespace mneme
