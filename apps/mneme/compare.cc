@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <iostream>
+#include <map>
 #include <optional>
 
 #include "apps/mneme/command.h"
@@ -208,27 +209,24 @@ void print_human(const Comparison& result) {
   std::cout << std::flush;
 }
 
-// One progress line for each stage of each memory.
+// One progress line for each stage of each memory. A stage that others interrupt goes on where it
+// was.
 class Reporter {
  public:
   explicit Reporter(Progress::Style style) : style_(style) {}
 
   bool operator()(const ComparisonStep& step) {
     const std::string what = step.label + ", " + step.stage;
-    if (what != what_) {
-      what_ = what;
-      progress_.emplace(what, "tokens", step.total, style_);
-    }
-    progress_->update(step.done, step.resident_bytes > 0
-                                     ? "memory " + bytes_text(step.resident_bytes)
-                                     : std::string());
+    const auto [line, is_new] = lines_.try_emplace(what, what, "tokens", step.total, style_);
+    line->second.update(step.done, step.resident_bytes > 0
+                                       ? "memory " + bytes_text(step.resident_bytes)
+                                       : std::string());
     return !interrupted();
   }
 
  private:
   Progress::Style style_;
-  std::string what_;
-  std::optional<Progress> progress_;
+  std::map<std::string, Progress> lines_;
 };
 
 int compare(Options options) {
@@ -347,7 +345,7 @@ void add_compare(CLI::App& app, Action& action) {
   command->add_flag("--json", options->json, "print a JSON array of rows");
   command->add_flag("-q,--quiet", options->quiet, "no progress");
   command->footer(
-      "Examples:\n"
+      "Example:\n"
       "  mneme compare --file book.txt --memory full --memory q8 --memory q4 --html report.html\n"
       "  mneme compare --task perplexity --file book.txt --tokens 8192\n"
       "  mneme compare --task needle --lengths 1024,4096 --depths 0,0.5,1");

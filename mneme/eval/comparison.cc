@@ -155,6 +155,7 @@ void Comparer::measure_prompt(ComparisonRow& row, bool is_reference, const Memor
   stops.insert(tail_start);
   stops.insert(total);
 
+  reporter(row, "prompt")(0, total);
   double prefill_seconds = 0, point_seconds = 0;
   int64_t at = 0, point = 0;
   for (const int64_t stop : stops) {
@@ -247,14 +248,15 @@ void Comparer::compare_answer(ComparisonRow& row, Session after_prompt) {
 }
 
 void Comparer::measure_perplexity(ComparisonRow& row, bool is_reference, const MemoryMaker& make) {
+  row.prompt_tokens = static_cast<int64_t>(options_.tokens.size());
   int64_t run = 0;
   const PrefillProgress report = reporter(row, "perplexity");
+  report(0, row.prompt_tokens);
   const PerplexityResult result = perplexity(model_, pool_, make, options_.tokens,
                                              options_.perplexity, [&](int64_t done, int64_t all) {
                                                run = done;
                                                return report(done, all);
                                              });
-  row.prompt_tokens = static_cast<int64_t>(options_.tokens.size());
   row.prefill_rate = rate(run, result.seconds);
   row.resident_bytes = result.resident_bytes;
   row.logical_bytes = result.logical_bytes;
@@ -284,6 +286,7 @@ void Comparer::measure_needle(ComparisonRow& row, const MemoryMaker& make) {
   const int64_t total =
       std::accumulate(needles_.begin(), needles_.end(), int64_t{0},
                       [](int64_t sum, const NeedleCase& needle) { return sum + needle.length; });
+  reporter(row, "needle")(0, total);
   double seconds = 0;
   for (const NeedleCase& needle : needles_) {
     const NeedleScore score =

@@ -25,10 +25,10 @@ code,.spec{font-family:ui-monospace,"SF Mono",Menlo,Consolas,"DejaVu Sans Mono",
 .legend li{display:flex;align-items:center;gap:8px}
 svg{display:block;width:100%;height:auto}
 svg.key{display:inline-block;width:34px;height:16px;flex:none;vertical-align:-3px}
-svg text{font:13px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--ink)}
-svg text.tick{font-size:12px;fill:var(--muted)}
-svg text.name{font-weight:600;font-size:12.5px}
-.grid-line,.grid line.grid,line.grid{stroke:var(--grid)}
+svg text{font:13.5px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--ink)}
+svg text.tick{font-size:13px;fill:var(--muted)}
+svg text.name{font-weight:600;font-size:13px}
+line.grid{stroke:var(--grid)}
 line.axis{stroke:var(--muted)}
 line.leader{stroke:var(--muted);stroke-width:.8}
 .l{fill:none;stroke-width:2.2;stroke-linejoin:round}
@@ -39,6 +39,8 @@ line.leader{stroke:var(--muted);stroke-width:.8}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 .wide{padding:4px 16px;overflow-x:auto}
 th,td{padding:9px 10px;text-align:right;border-bottom:1px solid var(--grid);vertical-align:top}
+.rows td{white-space:nowrap}.rows th[scope=row]{min-width:15em}
+.spec{white-space:normal}
 thead th{color:var(--muted);font-weight:600;font-size:.85rem;line-height:1.25;vertical-align:bottom}
 th[scope=row],thead th:first-child{text-align:left;padding-left:0}
 tr:last-child>*{border-bottom:0}
@@ -52,8 +54,8 @@ footer{margin-top:32px;color:var(--muted);font-size:.9rem}
 .rows thead{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%)}
 .rows,.rows tbody,.rows tr,.rows th,.rows td{display:block}
 .rows tr{padding:10px 0;border-bottom:1px solid var(--line)}.rows tr:last-child{border-bottom:0}
-.rows th,.rows td{border:0;padding:3px 0;text-align:left}
-.rows td{display:flex;justify-content:space-between;gap:16px}
+.rows th[scope=row]{min-width:0}.rows th,.rows td{border:0;padding:3px 0;text-align:left}
+.rows td{white-space:normal;display:flex;justify-content:space-between;gap:16px}
 .rows td::before{content:attr(data-label);color:var(--muted)}
 dl{grid-template-columns:1fr;gap:0}dd{margin-bottom:8px}}
 @media print{.card{break-inside:avoid}body{background:#fff}}

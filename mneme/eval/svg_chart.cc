@@ -11,10 +11,10 @@
 namespace mneme {
 namespace {
 
-constexpr double kWidth = 400;
-constexpr double kLeft = 52, kRight = 14, kTop = 12, kBottom = 44;
+constexpr double kWidth = 380;
+constexpr double kLeft = 50, kRight = 14, kTop = 12, kBottom = 44;
 constexpr double kLabelHeight = 15;   // of one line of text
-constexpr double kLetterWidth = 6.6;  // of a label's letter, on the safe side
+constexpr double kLetterWidth = 6.9;  // of a label's letter, on the safe side
 constexpr size_t kStyles = 6;
 
 // Six marks around the origin, each telling itself apart in black and white.
@@ -83,16 +83,19 @@ struct Axis {
   std::vector<std::pair<double, std::string>> ticks() const {
     std::vector<std::pair<double, std::string>> marks;
     if (!logarithmic) {
+      const int digits = std::clamp(-static_cast<int>(std::floor(std::log10(step) + 1e-9)), 0, 12);
       for (double i = std::ceil(low / step - 1e-9); i * step <= high + step * 1e-9; ++i)
-        marks.emplace_back(i * step, short_number(i * step));
+        marks.emplace_back(i * step, digits > 0 ? fixed_number(i * step, digits)
+                                                : grouped_number(std::llround(i * step)));
       return marks;
     }
     if (has_zero) marks.emplace_back(0, "0");
     const auto every = static_cast<int>(std::ceil((high - low) / 6));
     for (auto decade = static_cast<int>(low); decade <= static_cast<int>(high); decade += every) {
       const double value = std::pow(10, decade);
-      marks.emplace_back(value,
-                         decade >= -3 && decade <= 3 ? short_number(value) : concat("1e", decade));
+      marks.emplace_back(value, decade > 3 || decade < -3
+                                    ? concat("1e", decade)
+                                    : fixed_number(value, std::max(0, -decade)));
     }
     return marks;
   }
@@ -160,32 +163,51 @@ Frame frame_for(const ChartText& text, const std::vector<ChartSeries>& series, C
   return frame;
 }
 
-struct Label {
-  std::string text;
-  double x, y;         // of the marker
-  double at;           // baseline, moved until nothing overlaps
-  double left, right;  // extent
-  const char* anchor;
+struct Box {
+  double left, top, right, bottom;
+
+  bool overlaps(const Box& other) const {
+    return left < other.right && other.left < right && top < other.bottom && other.top < bottom;
+  }
 };
 
-// Moves labels down, then up from the lower edge, until those that share columns are apart.
-void separate(std::vector<Label>& labels, double bottom) {
+struct Label {
+  const std::string* text;
+  double x, y;           // of the marker
+  bool to_right = true;  // of the marker
+  double baseline = 0;
+  Box box = {};
+};
+
+// Puts each label beside its marker, on the line nearest to it where it covers neither a marker nor
+// another label. Where there is no such place, beside the marker all the same.
+void place_labels(std::vector<Label>& labels, double bottom) {
+  std::vector<Box> taken;
+  for (const Label& label : labels)
+    taken.push_back({label.x - 7, label.y - 7, label.x + 7, label.y + 7});
   std::ranges::stable_sort(labels, {}, &Label::y);
-  const auto overlaps = [](const Label& a, const Label& b) {
-    return a.left < b.right && b.left < a.right;
-  };
-  for (size_t i = 0; i < labels.size(); ++i) {
-    for (size_t j = 0; j < i; ++j) {
-      if (overlaps(labels[i], labels[j]))
-        labels[i].at = std::max(labels[i].at, labels[j].at + kLabelHeight);
+  for (Label& label : labels) {
+    const double width = static_cast<double>(label.text->size()) * kLetterWidth;
+    const auto try_at = [&](bool to_right, double shift) {
+      const double left = to_right ? label.x + 10 : label.x - 10 - width;
+      label.to_right = to_right;
+      label.baseline = label.y + 4 + shift;
+      label.box = {left, label.baseline - kLabelHeight + 3, left + width, label.baseline + 3};
+      return left >= 0 && left + width <= kWidth && label.box.top >= kTop &&
+             label.box.bottom <= bottom &&
+             std::ranges::none_of(taken, [&](const Box& box) { return box.overlaps(label.box); });
+    };
+    const bool prefer_right = label.x + 10 + width <= kWidth;
+    bool placed = false;
+    for (double shift = 0; shift <= bottom && !placed; shift += kLabelHeight) {
+      for (const double signed_shift : {-shift, shift}) {
+        placed =
+            placed || try_at(prefer_right, signed_shift) || try_at(!prefer_right, signed_shift);
+        if (placed) break;
+      }
     }
-  }
-  for (size_t i = labels.size(); i-- > 0;) {
-    double limit = bottom;
-    for (size_t j = i + 1; j < labels.size(); ++j) {
-      if (overlaps(labels[i], labels[j])) limit = std::min(limit, labels[j].at - kLabelHeight);
-    }
-    labels[i].at = std::min(labels[i].at, limit);
+    if (!placed) try_at(prefer_right, 0);
+    taken.push_back(label.box);
   }
 }
 
@@ -201,20 +223,18 @@ std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>&
   for (const ChartSeries& one : series) {
     for (const auto& [value, quality] : one.points) {
       const double x = frame.x.place(value), y = frame.y.place(quality);
-      const double width = static_cast<double>(one.name.size()) * kLetterWidth;
-      const bool to_right = x + 10 + width < kWidth || x < kWidth / 2;
       marks += mark(one.style, x, y);
-      labels.push_back({one.name, x, y, y + 4, to_right ? x + 10 : x - 10 - width,
-                        to_right ? x + 10 + width : x - 10, to_right ? "start" : "end"});
+      labels.push_back({.text = &one.name, .x = x, .y = y});
     }
   }
-  separate(labels, kHeight - kBottom - 5);
+  place_labels(labels, kHeight - kBottom);
   for (const Label& label : labels) {
-    const bool right = label.anchor[0] == 's';
-    const double x = right ? label.right - (label.right - label.left) : label.right;
-    if (std::abs(label.at - 4 - label.y) > 6)
-      svg += line_between(label.x, label.y, right ? x - 2 : x + 2, label.at - 4, "leader");
-    svg += text_at(x, label.at, label.anchor, label.text, " class=\"name\"");
+    const double x = label.to_right ? label.box.left : label.box.right;
+    if (std::abs(label.baseline - 4 - label.y) > 6)
+      svg += line_between(label.x, label.y, label.to_right ? x - 2 : x + 2, label.baseline - 4,
+                          "leader");
+    svg += text_at(x, label.baseline, label.to_right ? "start" : "end", *label.text,
+                   " class=\"name\"");
   }
   return svg + marks + "</svg>";
 }
@@ -241,7 +261,7 @@ std::string line_chart(const ChartText& text, const std::vector<ChartSeries>& se
 std::string bar_chart(const ChartText& text, const std::vector<std::string>& bars,
                       const std::vector<BarGroup>& groups,
                       const std::function<std::string(double)>& format) {
-  constexpr double kBar = 15, kName = 19, kGap = 12, kNameColumn = 66, kValueColumn = 74;
+  constexpr double kBar = 16, kName = 20, kGap = 12, kNameColumn = 66, kValueColumn = 76;
   MNEME_CHECK(!groups.empty() && !bars.empty(), "chart: no bars for ", text.title);
   double longest = 0;
   for (const BarGroup& group : groups) {

@@ -1,4 +1,4 @@
-// Small charts as inline SVG, drawn for a width of about 400 CSS pixels so that their text stays
+// Small charts as inline SVG, drawn for a width of about 380 CSS pixels so that their text stays
 // readable on a phone. Series are told apart by marker shape and dash as well as by colour; colours
 // come from the page's CSS variables --s0..--s5, --ink, --muted and --grid.
 // Tests: svg_chart_test.cc.

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 #include <regex>
 
@@ -92,6 +93,19 @@ TEST(ScatterChart, LabelsOfCrowdedPointsDoNotOverlap) {
   for (size_t i = 1; i < baselines.size(); ++i) EXPECT_GE(baselines[i] - baselines[i - 1], 14.8);
   EXPECT_GT(baselines.front(), 0);
   EXPECT_LT(baselines.back(), 320);
+}
+
+TEST(ScatterChart, ALabelDoesNotCoverAnotherMarker) {
+  // The marker of b lies where the label of a would be.
+  const std::string svg = scatter_chart(
+      kText, {{"a-rather-long-name", 0, {{10, 1}}}, {"b", 1, {{20, 1}}}, {"c", 2, {{100, 2}}}},
+      ChartScale::kFromZero);
+  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  const auto label = matches(svg, std::regex(R"re(y="([-.0-9]+)" [^>]*>a-rather)re"));
+  ASSERT_EQ(marks.size(), 3u);
+  ASSERT_EQ(label.size(), 1u);
+  EXPECT_GT(std::abs(std::stod(label[0][1]) - 4 - std::stod(marks[1][2])), 9);
+  EXPECT_THAT(svg, HasSubstr("class=\"leader\""));
 }
 
 TEST(LineChart, OnePathASeriesWithItsOwnDash) {
