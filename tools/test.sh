@@ -74,7 +74,8 @@ fuzz_target() {  # NAME: its corpus, then new inputs that are kept in the build 
 }
 
 check_format() {
-  git ls-files -z '*.h' '*.cc' | xargs -0 -r clang-format --dry-run -Werror
+  git ls-files -z '*.h' '*.cc' | xargs -0 -r clang-format --dry-run -Werror 2>&1 |
+    { sed -nE 's/^([^: ]+):[0-9]+:[0-9]+: error.*/\1: not formatted, run make format/p' | sort -u; }
 }
 
 check_package() {
