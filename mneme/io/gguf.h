@@ -1,7 +1,7 @@
 // GGUF v3 (and v2) files: typed metadata and the weights of a model, mapped and checked. Nothing in
-// the file is trusted: counts, sizes, offsets and types are bounded before they are used, and memory
-// stays within a small multiple of the file. Tests: gguf_test.cc, gguf_corrupt_test.cc (one story
-// per corrupt file), gguf_fuzz.cc.
+// the file is trusted: counts, sizes, offsets and types are bounded before they are used, and
+// memory stays within a small multiple of the file. Tests: gguf_test.cc, gguf_corrupt_test.cc (one
+// story per corrupt file), gguf_fuzz.cc.
 #pragma once
 
 #include <map>

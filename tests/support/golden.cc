@@ -110,6 +110,10 @@ std::unique_ptr<GoldenFile> GoldenFile::open(const std::string& stem) {
     std::printf("golden file not there: %s\n", path.c_str());
     return nullptr;
   }
+  return open_path(path);
+}
+
+std::unique_ptr<GoldenFile> GoldenFile::open_path(const std::string& path) {
   auto golden = std::make_unique<GoldenFile>();
   golden->file_ = SafetensorsFile::open(path);
   // The map of metadata is sorted, hence the cases are.

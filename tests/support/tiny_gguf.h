@@ -27,8 +27,8 @@ struct TinyGguf {
   std::string build() const;
 };
 
-// Two layers, hidden 64, 4 query and 2 KV heads of 32, context 512, vocabulary 260 (bytes, a merge, three
-// control tokens).
+// Two layers, hidden 64, 4 query and 2 KV heads of 32, context 512, vocabulary 260 (bytes, a merge,
+// three control tokens).
 TinyGguf tiny_llama_gguf(uint64_t seed = 1);
 // Seven layers (the sixth sees everything), hidden 32, 2 query heads and 1 KV head of 64, window
 // 16, context 512.
