@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "apps/mneme/command.h"
+#include "mneme/cache/memory_registry.h"
 #include "mneme/core/error.h"
 #include "mneme/eval/comparison.h"
 #include "mneme/eval/comparison_json.h"
@@ -235,6 +236,7 @@ int compare(Options options) {
                  : options.task == "perplexity" ? ComparisonTask::kPerplexity
                                                 : ComparisonTask::kNeedle;
   if (compare.specs.empty()) compare.specs = {"full", "q8", "q4", "sliding(window=512,sink=4)"};
+  for (const std::string& spec : compare.specs) MemoryRegistry::builtin().canonical(spec);
   compare.budget_bytes = options.budget.empty() ? 0 : parse_bytes(options.budget);
   // A page that cannot be written is found out before the work, not after it.
   std::optional<AtomicFile> page;

@@ -40,8 +40,11 @@ void check(const ComparisonOptions& options) {
   MNEME_CHECK(options.speed_points >= 0 && options.speed_tokens >= 1,
               "compare: expected speed points >= 0 and speed tokens >= 1, got ",
               options.speed_points, " and ", options.speed_tokens);
-  MNEME_CHECK(options.task == ComparisonTask::kNeedle || options.tokens.size() >= 2,
-              "compare: a text of at least 2 tokens is needed, got ", options.tokens.size());
+  const size_t fewest = options.task == ComparisonTask::kNeedle       ? 0
+                        : options.task == ComparisonTask::kPerplexity ? 2
+                                                                      : 1;
+  MNEME_CHECK(options.tokens.size() >= fewest, "compare: a text of at least ", fewest,
+              " tokens is needed, got ", options.tokens.size());
 }
 
 class Comparer {
@@ -147,7 +150,7 @@ void Comparer::measure_prompt(ComparisonRow& row, bool is_reference, const Memor
   const Capabilities can = session.memory().capabilities();
   MNEME_CHECK(total <= model_.config().context || can.beyond_context,
               session.memory().plan(total).refusal);
-  const int64_t tail_start = std::max<int64_t>(1, total - options_.tail);
+  const int64_t tail_start = std::max<int64_t>(0, total - options_.tail);
   std::set<int64_t> speed_stops;
   for (int64_t i = 1; can.fork && i <= options_.speed_points; ++i)
     speed_stops.insert(std::max<int64_t>(1, total * i / options_.speed_points));

@@ -110,6 +110,15 @@ TEST_F(ComparisonTest, PromptQualityIsDivergenceOverTheTailAndTheReferencesAnswe
   EXPECT_DOUBLE_EQ(q4.answer_agreement, agreeing / count);
 }
 
+TEST_F(ComparisonTest, APromptOfOneTokenIsComparedToo) {
+  const Comparison result = compare(prompt_options({"full", "q4(group=32)"}, 1));
+  for (const ComparisonRow& row : result.rows) {
+    EXPECT_EQ(row.error, "");
+    EXPECT_EQ(row.prompt_quality->divergence.tokens, 1);
+    EXPECT_EQ(row.tokens.size(), 6u);
+  }
+}
+
 TEST_F(ComparisonTest, OneMemoryThatCannotLeavesTheOthersAlone) {
   auto options = prompt_options({"full", "sliding(window=64,sink=4)"}, 300);  // context 256
   const Comparison result = compare(options);
@@ -206,7 +215,12 @@ TEST_F(ComparisonTest, RefusesBadOptionsBeforeAnyWork) {
   EXPECT_THAT(message([](auto& o) { o.specs = {}; }), HasSubstr("at least one memory"));
   EXPECT_THAT(message([](auto& o) { o.specs.push_back("q5"); }), HasSubstr("q5"));
   EXPECT_THAT(message([](auto& o) { o.reference = "fll"; }), HasSubstr("full"));
-  EXPECT_THAT(message([](auto& o) { o.tokens = {1}; }),
+  EXPECT_THAT(message([](auto& o) { o.tokens = {}; }),
+              HasSubstr("at least 1 tokens is needed, got 0"));
+  EXPECT_THAT(message([](auto& o) {
+                o.task = ComparisonTask::kPerplexity;
+                o.tokens = {1};
+              }),
               HasSubstr("at least 2 tokens is needed, got 1"));
   EXPECT_THAT(message([](auto& o) { o.chunk = 0; }), HasSubstr("chunk must be positive, got 0"));
   EXPECT_THAT(message([](auto& o) { o.tail = 0; }), HasSubstr("tail must be positive, got 0"));

@@ -305,7 +305,7 @@ class Page {
         out_ += "<th scope=\"col\">" + grouped_number(length) + "</th>";
       out_ += "</tr></thead><tbody>";
       for (const double depth : depths) {
-        out_ += "<tr><th scope=\"row\">" + percent(depth) + "</th>";
+        out_ += "<tr><th scope=\"row\">" + short_number(100 * depth) + " %</th>";
         for (const int64_t length : lengths) out_ += needle_cell(scores, length, depth);
         out_ += "</tr>";
       }

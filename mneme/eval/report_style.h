@@ -27,7 +27,7 @@ svg{display:block;width:100%;height:auto}
 svg.key{display:inline-block;width:34px;height:16px;flex:none;vertical-align:-3px}
 svg text{font:13.5px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--ink)}
 svg text.tick{font-size:13px;fill:var(--muted)}
-svg text.name{font-weight:600;font-size:13px}
+svg text.name{font-weight:500;font-size:13px}
 line.grid{stroke:var(--grid)}
 line.axis{stroke:var(--muted)}
 line.leader{stroke:var(--muted);stroke-width:.8}
@@ -37,7 +37,7 @@ line.leader{stroke:var(--muted);stroke-width:.8}
 .l.s0{stroke:var(--s0)}.l.s1{stroke:var(--s1)}.l.s2{stroke:var(--s2)}.l.s3{stroke:var(--s3)}.l.s4{stroke:var(--s4)}.l.s5{stroke:var(--s5)}
 .b1{fill-opacity:.55}.b2{fill:none!important;stroke:var(--muted);stroke-dasharray:3 2}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
-.wide{padding:4px 16px;overflow-x:auto}
+.wide{padding:10px 16px;overflow-x:auto}
 th,td{padding:9px 10px;text-align:right;border-bottom:1px solid var(--grid);vertical-align:top}
 .rows td{white-space:nowrap}.rows th[scope=row]{min-width:15em}
 .spec{white-space:normal}

@@ -14,7 +14,7 @@ namespace {
 constexpr double kWidth = 380;
 constexpr double kLeft = 50, kRight = 14, kTop = 12, kBottom = 44;
 constexpr double kLabelHeight = 15;   // of one line of text
-constexpr double kLetterWidth = 6.9;  // of a label's letter, on the safe side
+constexpr double kLetterWidth = 7.8;  // of a label's letter, on the safe side
 constexpr size_t kStyles = 6;
 
 // Six marks around the origin, each telling itself apart in black and white.
@@ -173,14 +173,14 @@ struct Box {
 
 struct Label {
   const std::string* text;
-  double x, y;           // of the marker
-  bool to_right = true;  // of the marker
-  double baseline = 0;
+  double x, y;  // of the marker
   Box box = {};
 };
 
-// Puts each label beside its marker, on the line nearest to it where it covers neither a marker nor
-// another label. Where there is no such place, beside the marker all the same.
+enum class Side { kAfter, kBefore, kAcross };
+
+// Puts each label beside its marker, or above or below it, at the nearest place where it covers
+// neither a marker nor another label. Where there is no such place, to the right all the same.
 void place_labels(std::vector<Label>& labels, double bottom) {
   std::vector<Box> taken;
   for (const Label& label : labels)
@@ -188,25 +188,26 @@ void place_labels(std::vector<Label>& labels, double bottom) {
   std::ranges::stable_sort(labels, {}, &Label::y);
   for (Label& label : labels) {
     const double width = static_cast<double>(label.text->size()) * kLetterWidth;
-    const auto try_at = [&](bool to_right, double shift) {
-      const double left = to_right ? label.x + 10 : label.x - 10 - width;
-      label.to_right = to_right;
-      label.baseline = label.y + 4 + shift;
-      label.box = {left, label.baseline - kLabelHeight + 3, left + width, label.baseline + 3};
-      return left >= 0 && left + width <= kWidth && label.box.top >= kTop &&
+    const auto try_at = [&](Side side, double shift) {
+      const double left = side == Side::kAfter ? label.x + 10
+                          : side == Side::kBefore
+                              ? label.x - 10 - width
+                              : std::max(0.0, std::min(label.x - width / 2, kWidth - width));
+      const double middle = label.y + shift;
+      label.box = {left, middle - kLabelHeight / 2, left + width, middle + kLabelHeight / 2};
+      return left >= 0 && label.box.right <= kWidth && label.box.top >= kTop + 4 &&
              label.box.bottom <= bottom &&
              std::ranges::none_of(taken, [&](const Box& box) { return box.overlaps(label.box); });
     };
-    const bool prefer_right = label.x + 10 + width <= kWidth;
     bool placed = false;
     for (double shift = 0; shift <= bottom && !placed; shift += kLabelHeight) {
       for (const double signed_shift : {-shift, shift}) {
-        placed =
-            placed || try_at(prefer_right, signed_shift) || try_at(!prefer_right, signed_shift);
+        for (const Side side : {Side::kAfter, Side::kBefore, Side::kAcross})
+          placed = placed || try_at(side, signed_shift);
         if (placed) break;
       }
     }
-    if (!placed) try_at(prefer_right, 0);
+    if (!placed) try_at(Side::kAfter, 0);
     taken.push_back(label.box);
   }
 }
@@ -229,12 +230,10 @@ std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>&
   }
   place_labels(labels, kHeight - kBottom);
   for (const Label& label : labels) {
-    const double x = label.to_right ? label.box.left : label.box.right;
-    if (std::abs(label.baseline - 4 - label.y) > 6)
-      svg += line_between(label.x, label.y, label.to_right ? x - 2 : x + 2, label.baseline - 4,
-                          "leader");
-    svg += text_at(x, label.baseline, label.to_right ? "start" : "end", *label.text,
-                   " class=\"name\"");
+    const double x = std::clamp(label.x, label.box.left, label.box.right);
+    const double y = std::clamp(label.y, label.box.top, label.box.bottom);
+    if (y != label.y) svg += line_between(label.x, label.y, x, y, "leader");
+    svg += text_at(label.box.left, label.box.bottom - 3.5, "start", *label.text, " class=\"name\"");
   }
   return svg + marks + "</svg>";
 }

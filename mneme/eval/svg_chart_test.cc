@@ -108,6 +108,16 @@ TEST(ScatterChart, ALabelDoesNotCoverAnotherMarker) {
   EXPECT_THAT(svg, HasSubstr("class=\"leader\""));
 }
 
+TEST(ScatterChart, ALongLabelOfAMarkerInTheMiddleStaysInside) {
+  const std::string name(40, 'w');
+  const std::string svg =
+      scatter_chart(kText, {{name, 0, {{50, 1}}}, {"end", 1, {{100, 2}}}}, ChartScale::kFromZero);
+  const auto label = matches(svg, std::regex(R"re(x="([-.0-9]+)" y="[-.0-9]+" [^>]*>www)re"));
+  ASSERT_EQ(label.size(), 1u);
+  EXPECT_GE(std::stod(label[0][1]), 0);
+  EXPECT_LE(std::stod(label[0][1]) + 40 * 7.8, 380.1);
+}
+
 TEST(LineChart, OnePathASeriesWithItsOwnDash) {
   const std::string svg = line_chart(
       kText, {{"full", 0, {{100, 40}, {200, 30}, {300, 25}}}, {"q8", 1, {{100, 41}, {300, 33}}}});
