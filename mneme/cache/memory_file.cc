@@ -1,15 +1,12 @@
 #include "mneme/cache/memory_file.h"
 
-#include <xxhash.h>
-
 #include <algorithm>
-#include <array>
 #include <charconv>
-#include <cstdio>
 #include <cstring>
 #include <map>
 
 #include "mneme/core/error.h"
+#include "mneme/io/hash.h"
 #include "mneme/io/safetensors.h"
 
 namespace mneme {
@@ -26,29 +23,19 @@ std::string shape_of(const MemoryShape& shape) {
 
 std::string checksum(std::vector<TensorView> tensors,
                      const std::map<std::string, std::string>& metadata) {
-  const std::unique_ptr<XXH3_state_t, decltype(&XXH3_freeState)> state(XXH3_createState(),
-                                                                       XXH3_freeState);
-  MNEME_ASSERT(state != nullptr && XXH3_128bits_reset(state.get()) == XXH_OK);
-  const auto add_text = [&](const std::string& text) {
-    XXH3_128bits_update(state.get(), text.data(), text.size() + 1);
-  };  // with its NUL
+  Hash hash;
   for (const auto& [key, value] : metadata) {
     if (key == "checksum") continue;
-    add_text(key);
-    add_text(value);
+    hash.add_text(key);
+    hash.add_text(value);
   }
   std::ranges::sort(tensors, {}, &TensorView::name);
   for (const TensorView& tensor : tensors) {
-    add_text(tensor.name);
-    add_text(concat(dtype_name(tensor.dtype), shape_text(tensor.shape)));
-    XXH3_128bits_update(state.get(), tensor.data, static_cast<size_t>(tensor.bytes));
+    hash.add_text(tensor.name);
+    hash.add_text(concat(dtype_name(tensor.dtype), shape_text(tensor.shape)));
+    hash.add(tensor.data, tensor.bytes);
   }
-  const XXH128_hash_t hash = XXH3_128bits_digest(state.get());
-  std::array<char, 33> text;
-  std::snprintf(text.data(), text.size(), "%016llx%016llx",
-                static_cast<unsigned long long>(hash.high64),
-                static_cast<unsigned long long>(hash.low64));
-  return text.data();
+  return hash.text();
 }
 
 std::map<std::string, std::string> identity_fields(const MemoryShape& shape,

@@ -4,24 +4,13 @@
 #include <cstring>
 
 #include "mneme/core/rng.h"
-#include "mneme/io/utf8.h"
+#include "mneme/io/tokenizer_testing.h"
 #include "tests/support/gguf_builder.h"
 
 namespace mneme::testing {
 namespace {
 
-// `byte` as byte-level BPE spells it: printable Latin-1 as it is, the others numbered from U+0100.
-std::string spelling(int byte) {
-  const auto hidden = [](int b) { return b <= 0x20 || (b >= 0x7F && b <= 0xA0) || b == 0xAD; };
-  int code = byte;
-  if (hidden(byte)) {
-    code = 256;
-    for (int b = 0; b < byte; ++b) code += hidden(b) ? 1 : 0;
-  }
-  std::string text;
-  append_utf8(text, static_cast<char32_t>(code));
-  return text;
-}
+std::string spelling(int byte) { return bpe_spelling(std::string(1, static_cast<char>(byte))); }
 
 class Randomiser {
  public:
