@@ -4,11 +4,14 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstdlib>
 #include <vector>
 
 #include "mneme/cache/memory_registry.h"
 #include "mneme/core/error.h"
+#include "mneme/eval/haystack.h"
 #include "mneme/models/tiny_model_testing.h"
+#include "mneme/runtime/engine.h"
 
 namespace mneme {
 namespace {
@@ -171,6 +174,23 @@ TEST(Perplexity, AWindowOfTheMemoryGoesOnPastTheContext) {
       tiny.model(), pool, maker(tiny.model(), "sliding(window=64,sink=4)"), tiny.tokens(300));
   EXPECT_EQ(result.tokens, 299);
   EXPECT_LT(result.resident_bytes, result.logical_bytes);
+}
+
+TEST(Perplexity, EightBitRowsOfARealModelLoseNextToNothing) {
+  const char* path = std::getenv("MNEME_MODEL");
+  if (path == nullptr || *path == '\0') GTEST_SKIP() << "MNEME_MODEL names no model file";
+  const auto engine = Engine::open(path);
+  auto tokens = engine->tokenizer().encode(haystack_text(4000, 1));
+  tokens.resize(512);
+  const auto of = [&](const char* spec) {
+    return perplexity(engine->model(), engine->pool(), [&] { return engine->make_memory(spec); },
+                      tokens,
+                      {.begin = engine->tokenizer().adds_bos() ? engine->tokenizer().bos() : -1});
+  };
+  const PerplexityResult full = of("full(dtype=f32)");
+  const PerplexityResult q8 = of("q8");
+  EXPECT_LT(full.perplexity(), 60);  // templates are easy; a broken model is far above
+  EXPECT_NEAR(q8.perplexity() / full.perplexity(), 1, 0.005);
 }
 
 }  // namespace
