@@ -60,7 +60,7 @@ void run(Report& report) {
   const auto& registry = MemoryRegistry::builtin();
   ThreadPool pool(report.threads());
   {  // so that growing scratch is not counted as memory
-    fill(*registry.build("full", shape), kChunk, pool);
+    fill(*registry.build("q4", shape), kChunk, pool);
   }
   constexpr std::array kSpecs = {"full(dtype=f32)",
                                  "full",

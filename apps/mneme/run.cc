@@ -65,7 +65,7 @@ int run(const Options& options) {
   const std::vector<int32_t> prompt =
       options.chat ? engine->encode_chat(messages) : engine->encode_prompt(text);
   MNEME_CHECK(!prompt.empty(), "the prompt is empty");
-  check_fits(*engine, *memory, static_cast<int64_t>(prompt.size()), options.generate.chunk, budget);
+  check_fits(*engine, *memory, static_cast<int64_t>(prompt.size()), budget);
 
   Session session(engine->model(), engine->pool(), std::move(memory));
   Generation result;

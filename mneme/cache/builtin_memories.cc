@@ -15,18 +15,29 @@ ParameterInfo group_parameter() {
           .help = "elements of the head dimension that share scale and bias"};
 }
 
+ParameterInfo rotate_parameter(const char* fallback) {
+  return {.name = "rotate",
+          .type = Type::kChoice,
+          .fallback = fallback,
+          .choices = {"none", "hadamard"},
+          .help =
+              "hadamard: turn queries and keys alike before keys are quantised, which spreads "
+              "outlying channels and changes no score"};
+}
+
 MemoryEntry quantised(const char* name, RowEncoding encoding, const char* summary,
-                      const char* state) {
+                      const char* state, const char* rotate) {
   return {.name = name,
           .kind = "row format",
           .summary = summary,
           .paper = "Agent Memory Below the Prompt, 2026 (arXiv 2603.04428)",
           .state = state,
-          .parameters = {group_parameter()},
+          .parameters = {group_parameter(), rotate_parameter(rotate)},
           .source = "mneme/kernels/row_page.h",
           .apply = [encoding](const Parameters& parameters, MemoryParts& parts) {
             parts.format =
                 RowFormat{.encoding = encoding, .group = std::stoll(parameters.choice("group"))};
+            parts.rotate_keys = parameters.choice("rotate") == "hadamard";
           }};
 }
 
@@ -50,9 +61,10 @@ MemoryRegistry make_builtin() {
                                                                         : RowEncoding::kBF16};
                 }});
   registry.add(quantised("q8", RowEncoding::kQ8, "every key and value in 8 bits, affine groups",
-                         "2 * layers * kv_heads * head_dim * tokens * (1 + 4 / group)"));
+                         "2 * layers * kv_heads * head_dim * tokens * (1 + 4 / group)", "none"));
   registry.add(quantised("q4", RowEncoding::kQ4, "every key and value in 4 bits, affine groups",
-                         "2 * layers * kv_heads * head_dim * tokens * (1/2 + 4 / group)"));
+                         "2 * layers * kv_heads * head_dim * tokens * (1/2 + 4 / group)",
+                         "hadamard"));
   registry.add(
       {.name = "sliding",
        .kind = "row policy",

@@ -66,7 +66,7 @@ class MemoryFile : public ::testing::TestWithParam<const char*> {
 INSTANTIATE_TEST_SUITE_P(Specs, MemoryFile,
                          ::testing::Values("full", "full(dtype=f32)", "full(dtype=bf16)",
                                            "q8(group=32)", "q4(group=32)",
-                                           "sliding(window=40,sink=3)",
+                                           "q4(group=32,rotate=none)", "sliding(window=40,sink=3)",
                                            "sliding(window=40,sink=3)+q4(group=32)"));
 
 TEST_P(MemoryFile, GoesOnAsIfItHadNeverBeenSaved) {

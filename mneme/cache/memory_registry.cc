@@ -134,7 +134,8 @@ std::unique_ptr<SequenceMemory> MemoryRegistry::build(std::string_view text,
   }
   const RowFormat format = parts.format.value_or(RowFormat{});
   if (!parts.policy) parts.policy = std::make_shared<KeepAll>();
-  return std::make_unique<PagedMemory>(canonical(text), shape, format, std::move(parts.policy));
+  return std::make_unique<PagedMemory>(canonical(text), shape, format, std::move(parts.policy),
+                                       parts.rotate_keys);
 }
 
 std::string MemoryRegistry::canonical(std::string_view text) const {

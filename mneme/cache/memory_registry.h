@@ -46,6 +46,7 @@ class Parameters {
 struct MemoryParts {
   std::optional<RowFormat> format;
   std::shared_ptr<const RowPolicy> policy;
+  bool rotate_keys = false;  // see PagedMemory
 };
 
 struct MemoryEntry {

@@ -5,6 +5,7 @@
 #include "mneme/core/checked.h"
 #include "mneme/core/error.h"
 #include "mneme/core/progress.h"
+#include "mneme/kernels/hadamard.h"
 
 namespace mneme {
 namespace {
@@ -35,11 +36,29 @@ int64_t first_missing(const PagedRows& rows, int64_t begin, int64_t end) {
   return begin < end ? begin : -1;
 }
 
+// What one attend() needs and nobody keeps. One a thread, not one a memory: of many sessions each
+// would hold the largest.
+struct Scratch {
+  AttentionScratch attention;
+  std::vector<float> q, k;  // rotated
+};
+thread_local Scratch scratch;
+
+const float* rotated(const float* rows, int64_t count, int64_t dim, std::vector<float>& out) {
+  if (static_cast<int64_t>(out.size()) < count * dim) out.resize(static_cast<size_t>(count * dim));
+  hadamard(rows, count, dim, out.data());
+  return out.data();
+}
+
 }  // namespace
 
 PagedMemory::PagedMemory(std::string spec, const MemoryShape& shape, RowFormat format,
-                         std::shared_ptr<const RowPolicy> policy)
-    : spec_(std::move(spec)), shape_(checked(shape)), format_(format), policy_(std::move(policy)) {
+                         std::shared_ptr<const RowPolicy> policy, bool rotate_keys)
+    : spec_(std::move(spec)),
+      shape_(checked(shape)),
+      format_(format),
+      policy_(std::move(policy)),
+      rotate_keys_(rotate_keys) {
   MNEME_ASSERT(policy_ != nullptr);
   format_.k_dim = shape_.k_dim;
   format_.v_dim = shape_.v_dim;
@@ -127,11 +146,17 @@ void PagedMemory::attend(const LayerStep& step, ThreadPool& pool) {
               next_layer_, ", got ", step.layer);
   MNEME_CHECK(step.q != nullptr && step.k != nullptr && step.v != nullptr && step.out != nullptr,
               "attend: null rows");
+  const float* q = step.q;
+  const float* k = step.k;
+  if (rotate_keys_) {
+    q = rotated(q, step_tokens_ * shape_.q_heads, shape_.k_dim, scratch.q);
+    k = rotated(k, step_tokens_ * shape_.kv_heads, shape_.k_dim, scratch.k);
+  }
   PagedRows* const heads = rows_.data() + step.layer * shape_.kv_heads;
   const auto write_head = [&](int64_t head, int) {
     for (int64_t t = 0; t < step_tokens_; ++t) {
       const int64_t row = t * shape_.kv_heads + head;
-      heads[head].append(static_cast<int32_t>(length_ + t), step.k + row * shape_.k_dim,
+      heads[head].append(static_cast<int32_t>(length_ + t), k + row * shape_.k_dim,
                          step.v + row * shape_.v_dim);
     }
   };
@@ -150,7 +175,7 @@ void PagedMemory::attend(const LayerStep& step, ThreadPool& pool) {
                                  .softcap = step.softcap,
                                  .window = seen.window,
                                  .sink = seen.sink};
-  paged_attention(attention, step_tokens_, length_, step.q, views_, step.out, scratch_, pool);
+  paged_attention(attention, step_tokens_, length_, q, views_, step.out, scratch.attention, pool);
   ++next_layer_;
 }
 
@@ -205,7 +230,7 @@ void PagedMemory::trim(int64_t length) {
 
 std::unique_ptr<SequenceMemory> PagedMemory::fork() const {
   MNEME_CHECK(step_tokens_ == 0, "fork: a step is under way");
-  auto copy = std::make_unique<PagedMemory>(spec_, shape_, format_, policy_);
+  auto copy = std::make_unique<PagedMemory>(spec_, shape_, format_, policy_, rotate_keys_);
   copy->rows_ = rows_;
   copy->length_ = length_;
   copy->budget_bytes_ = budget_bytes_;

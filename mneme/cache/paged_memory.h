@@ -19,8 +19,10 @@ namespace mneme {
 class PagedMemory final : public SequenceMemory {
  public:
   // format.k_dim and v_dim are taken from the shape. Throws Error when format and shape do not fit.
+  // rotate_keys: queries and keys go through an orthonormal Hadamard transform first, which changes
+  // no score but the error that quantising keys makes (kernels/hadamard.h).
   PagedMemory(std::string spec, const MemoryShape& shape, RowFormat format,
-              std::shared_ptr<const RowPolicy> policy);
+              std::shared_ptr<const RowPolicy> policy, bool rotate_keys = false);
 
   const std::string& spec() const override { return spec_; }
   const MemoryShape& shape() const override { return shape_; }
@@ -63,13 +65,13 @@ class PagedMemory final : public SequenceMemory {
   MemoryShape shape_;
   RowFormat format_;
   std::shared_ptr<const RowPolicy> policy_;
+  bool rotate_keys_;
   std::vector<PagedRows> rows_;  // [layers * kv_heads]
   int64_t length_ = 0;
   int64_t step_tokens_ = 0;  // of the step under way; 0: none
   int64_t next_layer_ = 0;
   int64_t peak_bytes_ = 0;
   int64_t budget_bytes_ = 0;
-  AttentionScratch scratch_;
   std::vector<std::span<const PageView>> views_;  // [kv_heads] of the layer being asked
 };
 

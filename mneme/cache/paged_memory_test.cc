@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 
 #include "mneme/cache/memory_registry.h"
@@ -65,13 +66,12 @@ std::unique_ptr<SequenceMemory> build(const char* spec) {
 
 class PagedMemoryTest : public ::testing::TestWithParam<const char*> {};
 
-INSTANTIATE_TEST_SUITE_P(Specs, PagedMemoryTest,
-                         ::testing::Values("full", "full(dtype=f32)", "full(dtype=bf16)",
-                                           "q8(group=32)", "q4(group=32)",
-                                           "sliding(window=1,sink=0)", "sliding(window=64,sink=0)",
-                                           "sliding(window=65,sink=64)",
-                                           "sliding(window=130,sink=65)",
-                                           "sliding(window=200,sink=4)+q4(group=32)"));
+INSTANTIATE_TEST_SUITE_P(
+    Specs, PagedMemoryTest,
+    ::testing::Values("full", "full(dtype=f32)", "full(dtype=bf16)", "q8(group=32)", "q4(group=32)",
+                      "q4(group=32,rotate=none)", "sliding(window=1,sink=0)",
+                      "sliding(window=64,sink=0)", "sliding(window=65,sink=64)",
+                      "sliding(window=130,sink=65)", "sliding(window=200,sink=4)+q4(group=32)"));
 
 TEST_P(PagedMemoryTest, BytesArePredictedForEveryLengthAndChunk) {
   for (const int64_t chunk : {1, 50, 64, 333}) {
@@ -183,6 +183,40 @@ TEST(PagedMemory, QuantisedRowsTakeTheBytesTheyPromise) {
   const auto f16 = static_cast<double>(registry.build("full", shape)->predict_bytes(4096));
   EXPECT_LE(static_cast<double>(registry.build("q8", shape)->predict_bytes(4096)) / f16, 0.55);
   EXPECT_LE(static_cast<double>(registry.build("q4", shape)->predict_bytes(4096)) / f16, 0.30);
+}
+
+TEST(PagedMemory, TurnedKeysGiveTheSameScoresAndSmallerErrors) {
+  // Keys with one channel far larger than the others, as real ones have.
+  const auto answers = [](const char* spec) {
+    MemoryShape shape = kShape;
+    shape.windows = {0};
+    const auto memory = MemoryRegistry::builtin().build(spec, shape);
+    Rng rng(9);
+    Rows rows = random_rows(200, rng);
+    for (size_t i = 5; i < rows.k.size(); i += kDim) rows.k[i] += 30;
+    std::vector<float> out(rows.q.size());
+    ThreadPool pool(1);
+    memory->begin(memory->plan(200));
+    memory->attend({.layer = 0,
+                    .q = rows.q.data(),
+                    .k = rows.k.data(),
+                    .v = rows.v.data(),
+                    .scale = 0.2f,
+                    .out = out.data()},
+                   pool);
+    memory->commit();
+    return out;
+  };
+  const std::vector<float> exact = answers("full(dtype=f32)");
+  const auto error = [&](const char* spec) {
+    const std::vector<float> got = answers(spec);
+    double sum = 0;
+    for (size_t i = 0; i < got.size(); ++i)
+      sum += std::pow(static_cast<double>(got[i]) - exact[i], 2);
+    return std::sqrt(sum / static_cast<double>(got.size()));
+  };
+  EXPECT_LT(error("q4(group=32,rotate=hadamard)"), 0.7 * error("q4(group=32,rotate=none)"));
+  EXPECT_LT(error("q8(group=32,rotate=hadamard)"), 0.02);
 }
 
 TEST(PagedMemory, StepsOutOfOrderAreRefused) {

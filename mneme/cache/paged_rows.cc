@@ -183,9 +183,9 @@ void PagedRows::keep_rows(std::span<const int64_t> indices) {
 }
 
 int64_t PagedRows::bytes_for_pages(const RowFormat& format, int64_t pages) {
-  // A page, its control block, and its two table entries.
+  // A page and its two table entries; its control block and what the allocator adds to two blocks.
   constexpr int64_t kTableBytes =
-      sizeof(Page) + 2 * sizeof(void*) + sizeof(std::shared_ptr<Page>) + sizeof(PageView);
+      sizeof(Page) + sizeof(std::shared_ptr<Page>) + sizeof(PageView) + 2 * sizeof(void*) + 2 * 16;
   return pages * (format.page_bytes() + kTableBytes);
 }
 

@@ -41,7 +41,7 @@ class MappedFileModes : public ::testing::TestWithParam<bool> {
 };
 
 INSTANTIATE_TEST_SUITE_P(MapAndCopy, MappedFileModes, ::testing::Bool(),
-                         [](const auto& info) { return info.param ? "Copy" : "Map"; });
+                         [](const auto& mode) { return mode.param ? "Copy" : "Map"; });
 
 TEST_P(MappedFileModes, ShowsTheWholeFile) {
   std::string content(10'000, 'x');

@@ -54,7 +54,7 @@ class DecoderMemories : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Specs, DecoderMemories,
                          ::testing::Values("full", "full(dtype=f32)", "full(dtype=bf16)",
                                            "q8(group=32)", "q4(group=32)",
-                                           "sliding(window=20,sink=3)",
+                                           "q4(group=32,rotate=none)", "sliding(window=20,sink=3)",
                                            "sliding(window=70,sink=0)+q8(group=32)"));
 
 TEST_P(DecoderMemories, AnyChunkingGivesTheSameBits) {

@@ -68,7 +68,7 @@ TEST_F(Cli, RunPrintsOneJsonObject) {
   }
   EXPECT_EQ(json["prompt_tokens"], 16);
   EXPECT_EQ(json["tokens"].size(), 12u);
-  EXPECT_EQ(json["memory"]["spec"], "q8(group=32)");
+  EXPECT_EQ(json["memory"]["spec"], "q8(group=32,rotate=none)");
   EXPECT_GT(json["memory"]["resident_bytes"], 0);
   EXPECT_EQ(json["memory"]["logical_bytes"], (16 + 12) * 2 * 2 * 64 * 2);
   EXPECT_GE(json["memory"]["peak_bytes"], json["memory"]["resident_bytes"]);
@@ -115,7 +115,8 @@ TEST_F(Cli, ListExplainInspectTokenizeAndCheck) {
       EXPECT_TRUE(entry.contains(key)) << key;
   }
   EXPECT_THAT(run("explain 'sliding+q4'").out,
-              AllOf(HasSubstr("sliding(window=512,sink=4)+q4(group=64)"), HasSubstr("2309.17453")));
+              AllOf(HasSubstr("sliding(window=512,sink=4)+q4(group=64,rotate=hadamard)"),
+                    HasSubstr("2309.17453")));
   const auto header = nlohmann::json::parse(run("inspect --json '" + model_ + "'").out);
   EXPECT_EQ(header["format"], "GGUF");
   EXPECT_EQ(header["tensors"].size(), 20u);
