@@ -55,8 +55,12 @@ TEST(NeedleCases, EveryLengthWithEveryDepthExactlyAsLongAsAsked) {
     ASSERT_NE(at, std::string::npos);
     const double room = static_cast<double>(needle.length) - 250;
     EXPECT_NEAR(static_cast<double>(at - intro) / room, needle.depth, 70 / room + 0.05);
-    if (needle.depth == 0) EXPECT_EQ(at, intro);
-    if (needle.depth == 0.5) EXPECT_EQ(text[at - 1], '.');
+    if (needle.depth == 0) {
+      EXPECT_EQ(at, intro);
+    }
+    if (needle.depth == 0.5) {
+      EXPECT_EQ(text[at - 1], '.');
+    }
     keys.insert(needle.answer);
   }
   EXPECT_EQ(keys.size(), 6u);
