@@ -38,7 +38,7 @@ HWY_INLINE V split_exponent(V x, V& f) {
   return shifted;
 }
 
-// 2^x for x <= 127, at most 1.5 ulp from it (2 ulp without FMA); exactly 1 at 0, exactly 0 below
+// 2^x for x <= 127, within 2.4e-7 of it relatively; exactly 1 at 0, exactly 0 below
 // -100 and at -infinity. Weights that small cannot change a float32 sum that holds a weight of 1,
 // and the cut keeps subnormals out of the products that follow.
 template <class V>
