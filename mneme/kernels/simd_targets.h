@@ -5,7 +5,9 @@
 
 // Under sanitizers only the widest set and the fallback are built: they cover both shapes of every
 // loop, and each set costs a minute of compiling there.
-#if defined(MNEME_SANITIZED)
+// -DMNEME_FEWER_TARGETS="(HWY_SSE4 | HWY_AVX2 | ...)" leaves sets out while a kernel is being written.
+#if defined(MNEME_FEWER_TARGETS)
+#elif defined(MNEME_SANITIZED)
 #define MNEME_FEWER_TARGETS (HWY_SSE4 | HWY_AVX2)
 #else
 #define MNEME_FEWER_TARGETS 0
