@@ -29,16 +29,12 @@ bool fits(const Engine& engine, const char* spec, int64_t tokens, int64_t budget
   }
 }
 
-// Refuses a prompt that the memory or its budget cannot hold, before any work, and names memories
-// that could.
+// Refuses a prompt that the memory or its budget cannot hold, before any work, and names those that
+// could.
 void check_fits(const Engine& engine, const SequenceMemory& memory, int64_t tokens,
                 int64_t budget) {
-  const MemoryShape& shape = memory.shape();
-  if (tokens > shape.context && !memory.capabilities().beyond_context) {
-    fail("the prompt has ", tokens, " tokens, ", tokens - shape.context,
-         " more than the model's context of ", shape.context,
-         "; 'sliding(window=", shape.context / 2, ",sink=0)' would hold it");
-  }
+  const StepPlan plan = memory.plan(tokens);
+  MNEME_CHECK(!plan.out_of_reach, "the prompt has ", tokens, " tokens: ", plan.refusal);
   if (budget == 0) return;
   const int64_t settled = memory.predict_bytes(tokens);
   if (settled <= budget) return;

@@ -3,11 +3,11 @@
 //
 // A step writes `tokens` new positions and answers their queries, layer after layer:
 //
-//   StepPlan plan = memory.plan(tokens);      what it will take, or why it cannot be done; changes
-//   nothing memory.begin(plan);                       reserves; the only call of a step that
-//   allocates for each layer: memory.attend(...);       writes the layer's rows, answers its
-//   queries memory.commit();                          the step counts: evicts what the policy lets
-//   go memory.abort();                           instead of commit: as if the step had never begun
+//   StepPlan plan = memory.plan(tokens);   what it will take, or why it cannot be; changes nothing
+//   memory.begin(plan);                    reserves; the only call of a step that allocates
+//   for each layer: memory.attend(...);    writes the layer's rows, answers its queries
+//   memory.commit();                       the step counts: evicts what the policy lets go
+//   memory.abort();                        instead of commit: as if the step had never begun
 //
 // Queries, keys and values arrive with rotary positions applied. Implementations: paged_memory.h.
 // Built from a spec string by memory_registry.h. Saved and loaded by memory_file.h.
@@ -30,10 +30,10 @@ struct MemoryShape {
   int64_t k_dim = 0;
   int64_t v_dim = 0;
   int64_t context = 0;  // positions the model was trained for
-  std::vector<int64_t>
-      windows;  // [layers] positions a layer sees (its own included); 0: all of them
-  std::string
-      model_fingerprint;  // of weights and configuration; two models never share a saved memory
+  // [layers] positions a layer sees (its own included); 0: all of them
+  std::vector<int64_t> windows;
+  // Of weights and configuration: two models never share a saved memory.
+  std::string model_fingerprint;
 
   int64_t layers() const { return static_cast<int64_t>(windows.size()); }
   // Bytes that one token takes in an f16 cache of all layers: the unit of logical_bytes().
@@ -45,10 +45,10 @@ struct Capabilities {
   bool trim = false;     // can forget its newest positions (how far: can_trim_to)
   bool fork = false;     // can be copied without copying its rows
   bool persist = false;  // can be saved and loaded
-  bool exact =
-      false;  // answers as attention over every position would, up to rounding of stored rows
-  bool beyond_context =
-      false;  // may go on past the trained context, because no query looks further back than it
+  // Answers as attention over every position would, up to the rounding of stored rows.
+  bool exact = false;
+  // May go on past the trained context, because no query looks further back than that.
+  bool beyond_context = false;
 };
 
 struct StepPlan {
@@ -57,6 +57,9 @@ struct StepPlan {
   int64_t resident_bytes = 0;  // during the step, at its largest
   int64_t settled_bytes = 0;   // after commit
   std::string refusal;         // empty: the step can be done
+  // Refused because the text would end past the model's context or the last position: shorter
+  // steps cannot help, as they can where a budget refuses.
+  bool out_of_reach = false;
 
   bool possible() const { return refusal.empty(); }
 };

@@ -8,9 +8,9 @@
 #include <functional>
 
 #include "mneme/core/error.h"
-#include "mneme/core/rng.h"
 #include "mneme/io/safetensors.h"
 #include "tests/support/error_of.h"
+#include "tests/support/memory_step.h"
 #include "tests/support/temporary_folder.h"
 
 namespace mneme {
@@ -18,38 +18,11 @@ namespace {
 
 using testing::error_of;
 using ::testing::HasSubstr;
+using testing::step;
 
 const MemoryShape kShape = {
     .q_heads = 4, .kv_heads = 2, .k_dim = 32, .v_dim = 32, .context = 1024, .windows = {0, 50}};
 const MemoryIdentity kIdentity = {"model-a", "tokenizer-a", "template-a"};
-
-// Random rows, the same for the same seed; returns what the memory answers.
-std::vector<float> step(SequenceMemory& memory, int64_t tokens, uint64_t seed) {
-  Rng rng(seed);
-  const auto random = [&](int64_t floats) {
-    std::vector<float> values(static_cast<size_t>(floats));
-    for (float& value : values) value = static_cast<float>(rng.normal());
-    return values;
-  };
-  ThreadPool pool(1);
-  std::vector<float> answers;
-  memory.begin(memory.plan(tokens));
-  for (int64_t layer = 0; layer < memory.shape().layers(); ++layer) {
-    const auto q = random(tokens * 4 * 32), k = random(tokens * 2 * 32),
-               v = random(tokens * 2 * 32);
-    std::vector<float> out(static_cast<size_t>(tokens * 4 * 32));
-    memory.attend({.layer = layer,
-                   .q = q.data(),
-                   .k = k.data(),
-                   .v = v.data(),
-                   .scale = 0.2f,
-                   .out = out.data()},
-                  pool);
-    answers.insert(answers.end(), out.begin(), out.end());
-  }
-  memory.commit();
-  return answers;
-}
 
 std::vector<int32_t> ids(int64_t count) {
   std::vector<int32_t> tokens(static_cast<size_t>(count));

@@ -103,6 +103,7 @@ StepPlan PagedMemory::plan(int64_t tokens) const {
   const int64_t end = checked_add(length_, tokens, "plan");
   if (end > kMaxPosition) {
     plan.refusal = concat("positions end at ", kMaxPosition, ", the step would reach ", end);
+    plan.out_of_reach = true;
     return plan;
   }
   plan.settled_bytes = predict_bytes(end);
@@ -113,8 +114,9 @@ StepPlan PagedMemory::plan(int64_t tokens) const {
   if (end > shape_.context && !policy_->bounded()) {
     plan.refusal =
         concat("the text is ", end - shape_.context, " tokens longer than the model's context of ",
-               shape_.context, "; sliding(window=", std::max<int64_t>(1, shape_.context / 2),
-               ",sink=0) would hold it");
+               shape_.context, "; 'sliding(window=", std::max<int64_t>(1, shape_.context / 2),
+               ",sink=0)' would hold it");
+    plan.out_of_reach = true;
   } else if (budget_bytes_ > 0 && plan.resident_bytes > budget_bytes_) {
     plan.refusal =
         concat("memory ", spec_, " would take ", plan.resident_bytes, " bytes (",

@@ -8,14 +8,18 @@
 
 #include "mneme/cache/memory_registry.h"
 #include "mneme/core/error.h"
-#include "mneme/core/rng.h"
 #include "tests/support/error_of.h"
+#include "tests/support/memory_step.h"
 
 namespace mneme {
 namespace {
 
+using testing::attend_rows;
 using testing::error_of;
 using ::testing::HasSubstr;
+using testing::random_rows;
+using testing::step;
+using testing::StepRows;
 
 constexpr int64_t kDim = 32;
 const MemoryShape kShape = {.q_heads = 4,
@@ -24,41 +28,6 @@ const MemoryShape kShape = {.q_heads = 4,
                             .v_dim = kDim,
                             .context = 4096,
                             .windows = {0, 100, 0}};
-
-struct Rows {
-  std::vector<float> q, k, v;
-};
-
-Rows random_rows(int64_t tokens, Rng& rng) {
-  const auto fill = [&](int64_t heads) {
-    std::vector<float> values(static_cast<size_t>(tokens * heads * kDim));
-    for (float& value : values) value = static_cast<float>(rng.normal());
-    return values;
-  };
-  return {fill(4), fill(2), fill(2)};
-}
-
-// One step with random rows; what every layer answered.
-std::vector<float> step(SequenceMemory& memory, int64_t tokens, uint64_t seed) {
-  Rng rng(seed);
-  ThreadPool pool(2);
-  std::vector<float> answers;
-  memory.begin(memory.plan(tokens));
-  for (int64_t layer = 0; layer < memory.shape().layers(); ++layer) {
-    const Rows rows = random_rows(tokens, rng);
-    std::vector<float> out(static_cast<size_t>(tokens * 4 * kDim));
-    memory.attend({.layer = layer,
-                   .q = rows.q.data(),
-                   .k = rows.k.data(),
-                   .v = rows.v.data(),
-                   .scale = 0.2f,
-                   .out = out.data()},
-                  pool);
-    answers.insert(answers.end(), out.begin(), out.end());
-  }
-  memory.commit();
-  return answers;
-}
 
 std::unique_ptr<SequenceMemory> build(const char* spec) {
   return MemoryRegistry::builtin().build(spec, kShape);
@@ -106,20 +75,13 @@ TEST_P(PagedMemoryTest, AnAbortedStepChangesNothing) {
   step(*memory, 100, 1);
   const auto twin = memory->fork();
   Rng rng(3);
-  Rows rows = random_rows(70, rng);
-  std::vector<float> out(rows.q.size());
+  StepRows rows = random_rows(kShape, 70, rng);
+  std::vector<float> answers;
   ThreadPool pool(2);
   memory->begin(memory->plan(70));
-  LayerStep layer{.layer = 0,
-                  .q = rows.q.data(),
-                  .k = rows.k.data(),
-                  .v = rows.v.data(),
-                  .scale = 1,
-                  .out = out.data()};
-  memory->attend(layer, pool);
+  attend_rows(*memory, 0, rows, pool, answers);
   rows.k[500] = std::numeric_limits<float>::quiet_NaN();
-  layer.layer = 1;
-  EXPECT_THROW(memory->attend(layer, pool), Error);
+  EXPECT_THROW(attend_rows(*memory, 1, rows, pool, answers), Error);
   memory->abort();
   EXPECT_EQ(memory->length(), 100);
   EXPECT_EQ(memory->resident_bytes(), twin->resident_bytes());
@@ -140,23 +102,7 @@ TEST_P(PagedMemoryTest, TrimIsExactOrRefused) {
     EXPECT_EQ(memory->length(), length);
     // The twin has only ever seen the first `length` rows of the same step.
     const auto twin = build(GetParam());
-    Rng rng(1);
-    ThreadPool pool(1);
-    if (length > 0) {
-      twin->begin(twin->plan(length));
-      for (int64_t layer = 0; layer < 3; ++layer) {
-        const Rows rows = random_rows(300, rng);
-        std::vector<float> out(rows.q.size());
-        twin->attend({.layer = layer,
-                      .q = rows.q.data(),
-                      .k = rows.k.data(),
-                      .v = rows.v.data(),
-                      .scale = 0.2f,
-                      .out = out.data()},
-                     pool);
-      }
-      twin->commit();
-    }
+    if (length > 0) step(*twin, length, 1, 300);
     EXPECT_EQ(step(*memory, 40, 5), step(*twin, 40, 5)) << length;
   }
 }
@@ -192,18 +138,12 @@ TEST(PagedMemory, TurnedKeysGiveTheSameScoresAndSmallerErrors) {
     shape.windows = {0};
     const auto memory = MemoryRegistry::builtin().build(spec, shape);
     Rng rng(9);
-    Rows rows = random_rows(200, rng);
+    StepRows rows = random_rows(shape, 200, rng);
     for (size_t i = 5; i < rows.k.size(); i += kDim) rows.k[i] += 30;
-    std::vector<float> out(rows.q.size());
+    std::vector<float> out;
     ThreadPool pool(1);
     memory->begin(memory->plan(200));
-    memory->attend({.layer = 0,
-                    .q = rows.q.data(),
-                    .k = rows.k.data(),
-                    .v = rows.v.data(),
-                    .scale = 0.2f,
-                    .out = out.data()},
-                   pool);
+    attend_rows(*memory, 0, rows, pool, out);
     memory->commit();
     return out;
   };
@@ -245,7 +185,7 @@ TEST(PagedMemory, TheContextEndsWhereTheModelsDoes) {
   const auto memory = build("full");
   EXPECT_THAT(memory->plan(4100).refusal,
               HasSubstr("4 tokens longer than the model's context of 4096; "
-                        "sliding(window=2048,sink=0) would hold it"));
+                        "'sliding(window=2048,sink=0)' would hold it"));
   EXPECT_TRUE(memory->plan(4096).possible());
   EXPECT_TRUE(build("sliding")->plan(100000).possible());
   EXPECT_THAT(build("sliding")->plan(int64_t{1} << 40).refusal, HasSubstr("positions end at"));

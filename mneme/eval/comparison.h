@@ -56,8 +56,8 @@ struct PromptQuality {
   KlSummary divergence;
   int64_t answer_tokens = 0;   // of the reference's answer; 0: it gave none
   double answer_log_prob = 0;  // of the reference's answer under this memory, mean per token
-  double answer_agreement =
-      0;  // share of its tokens that this memory would pick too, given those before
+  // Share of its tokens that this memory would pick too, given those before.
+  double answer_agreement = 0;
   int64_t same_tokens = 0;  // leading tokens of this memory's own answer that equal the reference's
 };
 

@@ -19,8 +19,8 @@ namespace mneme {
 
 struct PerplexityOptions {
   int64_t window = 0;  // tokens a window holds, `begin` included; 0: the whole text
-  int64_t stride =
-      256;  // tokens from one window to the next, at most window - 1 (unused in one pass)
+  // Tokens from one window to the next, at most window - 1 (unused in one pass).
+  int64_t stride = 256;
   int64_t chunk = 64;  // rows of logits held at once
   int32_t begin = -1;  // token put before every window, the model's beginning-of-text; -1: none
 };

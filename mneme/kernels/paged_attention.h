@@ -2,10 +2,9 @@
 // dequantising the cache: scales and biases are folded into the dot products (papers/05
 // section 3.3), pages are merged by online softmax (papers/01).
 //
-//   out[t, h] = softmax_j(softcap(scale * q[t, h] . k[h / R, j])) . v[h / R, j]      R = q_heads /
-//   kv_heads
+//   out[t, h] = softmax_j(softcap(scale * q[t, h] . k[h / R, j])) . v[h / R, j]
 //
-// over the rows j that query t may see: position_j <= position_t, and (inside the window or one of
+// with R = q_heads / kv_heads, over the rows j that query t may see: position_j <= position_t, and (inside the window or one of
 // the first `sink` positions) where a window is set.
 //
 // The sum order is fixed by the rows alone: dimensions in order, rows in order within a page, pages

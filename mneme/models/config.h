@@ -24,8 +24,8 @@ struct ModelConfig {
   float norm_epsilon = 1e-5f;
   double rope_base = 10000;
   double rope_scale = 1;  // positions are divided by it
-  double rope_base_window =
-      0;  // of layers with a window, where it differs; 0: rope_base, scaled alike
+  // Of layers with a window, where it differs; 0: rope_base, scaled alike.
+  double rope_base_window = 0;
   RopePairs rope_pairs = RopePairs::kHalves;
   std::vector<int64_t> windows;  // [layers] 0: full attention
   float attention_scale = 0;     // multiplies q . k

@@ -3,13 +3,13 @@
 // memory of its own. llama.h and gemma3.h say which weights and details a family has; this file is
 // the order in which they are used:
 //
-//   x = embedding[token] * embedding_scale                                          // [T, hidden]
+//   x = embedding[token] * embedding_scale               [T, hidden]
 //   for each layer:
-//     a = memory.attend(rope(norm(q)), rope(norm(k)), v)   q, k, v = rms_norm(x) Wq, Wk, Wv     //
-//     [T, heads, head_dim] x += post_norm(a Wo) x += post_norm((gate(n Wg) * (n Wu)) Wd) n =
-//     rms_norm(x)
-//   logits = softcap(rms_norm(x) W_out)                                             // [rows asked
-//   for, vocabulary]
+//     n = rms_norm(x);  q, k, v = n Wq, n Wk, n Wv         [T, heads, head_dim]
+//     a = memory.attend(rope(norm(q)), rope(norm(k)), v)
+//     x += post_norm(a Wo)
+//     n = rms_norm(x);  x += post_norm((gate(n Wg) * (n Wu)) Wd)
+//   logits = softcap(rms_norm(x) W_out)                    [rows asked for, vocabulary]
 //
 // A row's result does not depend on what else is in the step, so cold, forked, restored and batched
 // runs give the same bits. Tests: decoder_test.cc (golden tiny-llama, chunked == one-shot, batched
@@ -25,34 +25,9 @@
 #include "mneme/core/tensor_view.h"
 #include "mneme/core/thread_pool.h"
 #include "mneme/models/config.h"
+#include "mneme/models/decoder_weights.h"
 
 namespace mneme {
-
-// Views into the model's file; null where the family has no such weight.
-struct LayerWeights {
-  const TensorView* attention_norm = nullptr;       // [hidden]
-  const TensorView* q = nullptr;                    // [q_heads * head_dim, hidden]
-  const TensorView* k = nullptr;                    // [kv_heads * head_dim, hidden]
-  const TensorView* v = nullptr;                    // [kv_heads * head_dim, hidden]
-  const TensorView* q_norm = nullptr;               // [head_dim] or null
-  const TensorView* k_norm = nullptr;               // [head_dim] or null
-  const TensorView* o = nullptr;                    // [hidden, q_heads * head_dim]
-  const TensorView* attention_post_norm = nullptr;  // [hidden] or null
-  const TensorView* ffn_norm = nullptr;             // [hidden]
-  const TensorView* gate = nullptr;                 // [ffn, hidden]
-  const TensorView* up = nullptr;                   // [ffn, hidden]
-  const TensorView* down = nullptr;                 // [hidden, ffn]
-  const TensorView* ffn_post_norm = nullptr;        // [hidden] or null
-};
-
-struct DecoderWeights {
-  const TensorView* embedding = nullptr;    // [vocabulary, hidden]
-  const TensorView* output_norm = nullptr;  // [hidden]
-  const TensorView* output = nullptr;  // [vocabulary, hidden]; the embedding where they are tied
-  const TensorView* rope_factors =
-      nullptr;  // [head_dim / 2] divides each rotary frequency, or null
-  std::vector<LayerWeights> layers;
-};
 
 // Which logits of a step are wanted.
 enum class Logits { kNone, kLast, kAll };
@@ -75,8 +50,8 @@ class DecoderModel {
   const TensorSource& source() const { return *source_; }
   // Bytes of all weights, in the form in which they lie in memory.
   int64_t weight_bytes() const;
-  // Bytes of activations and scratch a step of `tokens` positions with `logit_rows` rows of logits
-  // needs.
+  // Bytes of activations and scratch that a step of `tokens` positions with `logit_rows` rows of
+  // logits needs.
   int64_t workspace_bytes(int64_t tokens, int64_t logit_rows) const;
 
   // Runs one step of one or more sequences (distinct memories). Returns the logits asked for, in

@@ -4,47 +4,33 @@
 #include <cmath>
 
 #include "mneme/core/error.h"
-#include "mneme/models/weights.h"
 
 namespace mneme {
 namespace {
 
 constexpr int64_t kFullEvery = 6;  // layers 5, 11, 17, ... see everything
-constexpr double kWindowRopeBase =
-    10000;  // fixed by the family; files give the base of the full layers only
-constexpr int64_t k27bHidden =
-    5376;  // the one size whose queries are scaled by hidden / heads instead of the head size
+// Fixed by the family; files give the base of the full layers only.
+constexpr double kWindowRopeBase = 10000;
+// The one size whose queries are scaled by hidden / heads instead of the head size.
+constexpr int64_t k27bHidden = 5376;
 
-DecoderWeights bind(const ModelConfig& c, const TensorSource& source) {
-  c.validate(source.origin());
-  WeightBinder binder(source);
-  DecoderWeights weights;
-  weights.embedding = binder.required("token_embd.weight", {c.vocabulary, c.hidden});
-  weights.output_norm = binder.vector("output_norm.weight", c.hidden);
-  weights.output = binder.optional("output.weight", {c.vocabulary, c.hidden});
-  if (weights.output == nullptr) weights.output = weights.embedding;  // tied
-  const int64_t q_width = c.q_heads * c.head_dim;
-  const int64_t kv_width = c.kv_heads * c.head_dim;
-  for (int64_t layer = 0; layer < c.layers; ++layer) {
-    const std::string prefix = "blk." + std::to_string(layer) + ".";
-    weights.layers.push_back(
-        {.attention_norm = binder.vector(prefix + "attn_norm.weight", c.hidden),
-         .q = binder.required(prefix + "attn_q.weight", {q_width, c.hidden}),
-         .k = binder.required(prefix + "attn_k.weight", {kv_width, c.hidden}),
-         .v = binder.required(prefix + "attn_v.weight", {kv_width, c.hidden}),
-         .q_norm = binder.vector(prefix + "attn_q_norm.weight", c.head_dim),
-         .k_norm = binder.vector(prefix + "attn_k_norm.weight", c.head_dim),
-         .o = binder.required(prefix + "attn_output.weight", {c.hidden, q_width}),
-         .attention_post_norm = binder.vector(prefix + "post_attention_norm.weight", c.hidden),
-         .ffn_norm = binder.vector(prefix + "ffn_norm.weight", c.hidden),
-         .gate = binder.required(prefix + "ffn_gate.weight", {c.ffn, c.hidden}),
-         .up = binder.required(prefix + "ffn_up.weight", {c.ffn, c.hidden}),
-         .down = binder.required(prefix + "ffn_down.weight", {c.hidden, c.ffn}),
-         .ffn_post_norm = binder.vector(prefix + "post_ffw_norm.weight", c.hidden)});
-  }
-  binder.finish();
-  return weights;
-}
+const DecoderNames kGguf = {.embedding = "token_embd.weight",
+                            .output_norm = "output_norm.weight",
+                            .output = "output.weight",
+                            .layer = "blk.",
+                            .attention_norm = "attn_norm.weight",
+                            .q = "attn_q.weight",
+                            .k = "attn_k.weight",
+                            .v = "attn_v.weight",
+                            .q_norm = "attn_q_norm.weight",
+                            .k_norm = "attn_k_norm.weight",
+                            .o = "attn_output.weight",
+                            .attention_post_norm = "post_attention_norm.weight",
+                            .ffn_norm = "ffn_norm.weight",
+                            .gate = "ffn_gate.weight",
+                            .up = "ffn_up.weight",
+                            .down = "ffn_down.weight",
+                            .ffn_post_norm = "post_ffw_norm.weight"};
 
 }  // namespace
 
@@ -82,11 +68,11 @@ std::unique_ptr<DecoderModel> load_gemma3(std::shared_ptr<const GgufFile> file) 
   MNEME_CHECK(window > 0, file->origin(), ": the sliding window must be positive, got ", window);
   for (int64_t layer = 0; layer < std::min<int64_t>(c.layers, 4096); ++layer)
     c.windows.push_back((layer + 1) % kFullEvery == 0 ? 0 : window);
-  const TensorView* embedding = file->find("token_embd.weight");
-  MNEME_CHECK(embedding != nullptr && embedding->shape.size() == 2, file->origin(),
-              ": token_embd.weight is missing or no matrix");
+  const TensorView* embedding = file->find(kGguf.embedding);
+  MNEME_CHECK(embedding != nullptr && embedding->shape.size() == 2, file->origin(), ": ",
+              kGguf.embedding, " is missing or no matrix");
   c.vocabulary = embedding->shape[0];
-  DecoderWeights weights = bind(c, *file);
+  DecoderWeights weights = bind_decoder(c, kGguf, *file);
   return std::make_unique<DecoderModel>(std::move(c), std::move(weights), std::move(file));
 }
 

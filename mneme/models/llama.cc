@@ -7,63 +7,37 @@
 #include <type_traits>
 
 #include "mneme/core/error.h"
-#include "mneme/models/weights.h"
 
 namespace mneme {
 namespace {
 
-struct LlamaNames {
-  std::string embedding, output_norm, output, layer;
-  std::string attention_norm, q, k, v, o, ffn_norm, gate, up, down;
-};
-
-const LlamaNames kGguf = {
-    "token_embd.weight",  "output_norm.weight", "output.weight",   "blk.",
-    "attn_norm.weight",   "attn_q.weight",      "attn_k.weight",   "attn_v.weight",
-    "attn_output.weight", "ffn_norm.weight",    "ffn_gate.weight", "ffn_up.weight",
-    "ffn_down.weight"};
-const LlamaNames kStateDict = {"model.embed_tokens.weight",
-                               "model.norm.weight",
-                               "lm_head.weight",
-                               "model.layers.",
-                               "input_layernorm.weight",
-                               "self_attn.q_proj.weight",
-                               "self_attn.k_proj.weight",
-                               "self_attn.v_proj.weight",
-                               "self_attn.o_proj.weight",
-                               "post_attention_layernorm.weight",
-                               "mlp.gate_proj.weight",
-                               "mlp.up_proj.weight",
-                               "mlp.down_proj.weight"};
-
-DecoderWeights bind(const ModelConfig& c, const LlamaNames& names, const TensorSource& source) {
-  c.validate(source.origin());
-  WeightBinder binder(source);
-  DecoderWeights weights;
-  weights.embedding = binder.required(names.embedding, {c.vocabulary, c.hidden});
-  weights.output_norm = binder.vector(names.output_norm, c.hidden);
-  weights.output = binder.optional(names.output, {c.vocabulary, c.hidden});
-  if (weights.output == nullptr) weights.output = weights.embedding;  // tied
-  if (source.find("rope_freqs.weight") != nullptr)
-    weights.rope_factors = binder.vector("rope_freqs.weight", c.head_dim / 2);
-  const int64_t q_width = c.q_heads * c.head_dim;
-  const int64_t kv_width = c.kv_heads * c.head_dim;
-  for (int64_t layer = 0; layer < c.layers; ++layer) {
-    const std::string prefix = names.layer + std::to_string(layer) + ".";
-    weights.layers.push_back(
-        {.attention_norm = binder.vector(prefix + names.attention_norm, c.hidden),
-         .q = binder.required(prefix + names.q, {q_width, c.hidden}),
-         .k = binder.required(prefix + names.k, {kv_width, c.hidden}),
-         .v = binder.required(prefix + names.v, {kv_width, c.hidden}),
-         .o = binder.required(prefix + names.o, {c.hidden, q_width}),
-         .ffn_norm = binder.vector(prefix + names.ffn_norm, c.hidden),
-         .gate = binder.required(prefix + names.gate, {c.ffn, c.hidden}),
-         .up = binder.required(prefix + names.up, {c.ffn, c.hidden}),
-         .down = binder.required(prefix + names.down, {c.hidden, c.ffn})});
-  }
-  binder.finish();
-  return weights;
-}
+const DecoderNames kGguf = {.embedding = "token_embd.weight",
+                            .output_norm = "output_norm.weight",
+                            .output = "output.weight",
+                            .rope_factors = "rope_freqs.weight",
+                            .layer = "blk.",
+                            .attention_norm = "attn_norm.weight",
+                            .q = "attn_q.weight",
+                            .k = "attn_k.weight",
+                            .v = "attn_v.weight",
+                            .o = "attn_output.weight",
+                            .ffn_norm = "ffn_norm.weight",
+                            .gate = "ffn_gate.weight",
+                            .up = "ffn_up.weight",
+                            .down = "ffn_down.weight"};
+const DecoderNames kStateDict = {.embedding = "model.embed_tokens.weight",
+                                 .output_norm = "model.norm.weight",
+                                 .output = "lm_head.weight",
+                                 .layer = "model.layers.",
+                                 .attention_norm = "input_layernorm.weight",
+                                 .q = "self_attn.q_proj.weight",
+                                 .k = "self_attn.k_proj.weight",
+                                 .v = "self_attn.v_proj.weight",
+                                 .o = "self_attn.o_proj.weight",
+                                 .ffn_norm = "post_attention_layernorm.weight",
+                                 .gate = "mlp.gate_proj.weight",
+                                 .up = "mlp.up_proj.weight",
+                                 .down = "mlp.down_proj.weight"};
 
 }  // namespace
 
@@ -97,7 +71,7 @@ std::unique_ptr<DecoderModel> load_llama(std::shared_ptr<const GgufFile> file) {
               kGguf.embedding, " is missing or no matrix");
   c.vocabulary = embedding->shape[0];
   c.windows.assign(static_cast<size_t>(std::max<int64_t>(0, std::min<int64_t>(c.layers, 4096))), 0);
-  DecoderWeights weights = bind(c, kGguf, *file);
+  DecoderWeights weights = bind_decoder(c, kGguf, *file);
   return std::make_unique<DecoderModel>(std::move(c), std::move(weights), std::move(file));
 }
 
@@ -148,7 +122,7 @@ std::unique_ptr<DecoderModel> load_llama_state_dict(std::string_view config_json
   c.rope_base = real("rope_theta", 10000.0);
   c.attention_scale = static_cast<float>(1 / std::sqrt(static_cast<double>(c.head_dim)));
   c.windows.assign(static_cast<size_t>(c.layers), 0);
-  DecoderWeights weights = bind(c, kStateDict, *tensors);
+  DecoderWeights weights = bind_decoder(c, kStateDict, *tensors);
   return std::make_unique<DecoderModel>(std::move(c), std::move(weights), std::move(tensors));
 }
 

@@ -21,8 +21,6 @@ class WeightBinder {
   const TensorView* optional(const std::string& name, const std::vector<int64_t>& shape);
   // A float32 vector [extent]: norm weights are used in place.
   const TensorView* vector(const std::string& name, int64_t extent);
-  // Tensors that may be there without being used.
-  void ignore(const std::string& name) { used_.push_back(name); }
 
   // Throws Error listing up to five differences, surplus tensors included.
   void finish();

@@ -17,8 +17,8 @@ struct SamplerOptions {
   int64_t top_k = 40;      // >= 0; 0: all
   double top_p = 0.95;     // (0, 1]
   double min_p = 0.05;     // [0, 1]: keeps tokens at least this likely relative to the likeliest
-  double repetition_penalty =
-      1;  // > 0; divides positive and multiplies negative logits of recent tokens
+  // > 0; divides positive and multiplies negative logits of recent tokens.
+  double repetition_penalty = 1;
   int64_t penalty_window = 64;  // >= 0: how many recent tokens are penalised
   uint64_t seed = 0;
 

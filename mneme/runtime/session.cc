@@ -22,9 +22,7 @@ int64_t Session::append(std::span<const int32_t> tokens, int64_t chunk,
   // A text that cannot be held whole is refused before any of it is run.
   if (total > chunk) {
     const StepPlan plan = memory_->plan(total);
-    const bool over_context = memory_->length() + total > memory_->shape().context &&
-                              !memory_->capabilities().beyond_context;
-    MNEME_CHECK(plan.possible() || !over_context, plan.refusal);
+    MNEME_CHECK(!plan.out_of_reach, plan.refusal);
   }
   int64_t done = 0;
   while (done < total) {

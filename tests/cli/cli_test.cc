@@ -191,9 +191,11 @@ TEST_F(Cli, BadInputIsOneLineAndExitCodeTwo) {
 TEST_F(Cli, APromptOverTheContextSaysByHowMuchAndWhatWouldHoldIt) {
   testing::write_file(folder_ / "long.txt", std::string(700, 'x'));
   const std::string file = "-n 4 -q -f '" + (folder_ / "long.txt") + "'";
-  expect_refusal(with_model("run", file + " 2>&1"),
-                 "the prompt has 700 tokens, 188 more than the model's context of 512; "
-                 "'sliding(window=256,sink=0)' would hold it");
+  expect_refusal(
+      with_model("run", file + " 2>&1"),
+      "the prompt has 700 tokens: the text is 188 tokens longer than the model's context of "
+      "512; "
+      "'sliding(window=256,sink=0)' would hold it");
   EXPECT_EQ(with_model("run", file + " --memory 'sliding(window=256,sink=0)'").code, 0);
 }
 

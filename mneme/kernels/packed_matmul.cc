@@ -1,0 +1,134 @@
+#include "mneme/kernels/packed_matmul.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <type_traits>
+
+#include "mneme/core/checked.h"
+#include "mneme/core/error.h"
+#include "mneme/kernels/simd_targets.h"
+
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "mneme/kernels/packed_matmul.cc"
+#include <hwy/foreach_target.h>
+#include <hwy/highway.h>
+
+HWY_BEFORE_NAMESPACE();
+namespace mneme {
+namespace HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+#define MNEME_TILE_NAMESPACE base
+#include "mneme/kernels/packed_tile-inl.h"
+#undef MNEME_TILE_NAMESPACE
+
+#if HWY_TARGET == HWY_AVX3
+}  // namespace HWY_NAMESPACE
+}  // namespace mneme
+HWY_AFTER_NAMESPACE();
+HWY_PUSH_ATTRIBUTES(HWY_TARGET_STR ",avx512vnni")
+namespace mneme {
+namespace HWY_NAMESPACE {
+
+#define MNEME_TILE_NAMESPACE vnni
+#define MNEME_TILE_VNNI
+#include "mneme/kernels/packed_tile-inl.h"
+#undef MNEME_TILE_VNNI
+#undef MNEME_TILE_NAMESPACE
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mneme
+HWY_POP_ATTRIBUTES
+HWY_BEFORE_NAMESPACE();
+namespace mneme {
+namespace HWY_NAMESPACE {
+#endif
+
+void MultiplyTiles(const PackedWeight& weight, int64_t first, int64_t last,
+                   const ActivationPlanes& x, float* y, int64_t y_stride,
+                   [[maybe_unused]] bool vnni) {
+#if HWY_TARGET == HWY_AVX3
+  if (vnni) return vnni::MultiplyTiles(weight, first, last, x, y, y_stride);
+#endif
+  base::MultiplyTiles(weight, first, last, x, y, y_stride);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace mneme
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace mneme {
+
+HWY_EXPORT(MultiplyTiles);
+
+namespace {
+
+bool machine_has_vnni() {
+#if HWY_ARCH_X86
+  return __builtin_cpu_supports("avx512vnni") != 0;
+#else
+  return false;
+#endif
+}
+
+std::atomic<bool> vnni_allowed{true};
+
+bool use_vnni() {
+  static const bool has = machine_has_vnni();
+  return has && vnni_allowed.load(std::memory_order_relaxed);
+}
+
+// Tiles a task takes: with few rows enough to be worth handing over, with many so few that a task's
+// weights stay in the second-level cache while the rows pass by.
+constexpr int64_t kFewRowsTaskBytes = 48 << 10;
+constexpr int64_t kManyRowsTaskBytes = 160 << 10;
+constexpr int64_t kFewRows = 4;
+
+int64_t task_tiles(const PackedWeight& weight, int64_t rows, int threads) {
+  const int64_t bytes = rows <= kFewRows ? kFewRowsTaskBytes : kManyRowsTaskBytes;
+  const int64_t most = std::max<int64_t>(1, bytes / weight.layout().tile_bytes());
+  // The same number of tasks for every thread where there are few.
+  int64_t tasks = ceil_div(weight.tiles(), most);
+  tasks = std::min(weight.tiles(), ceil_div(tasks, threads) * threads);
+  return ceil_div(weight.tiles(), tasks);
+}
+
+}  // namespace
+
+void allow_vnni(bool allowed) { vnni_allowed.store(allowed, std::memory_order_relaxed); }
+
+void packed_matmul(std::span<const PackedProduct> products, const ActivationPlanes& x,
+                   ThreadPool& pool) {
+  constexpr size_t kMostProducts = 8;
+  MNEME_CHECK(products.size() <= kMostProducts, "packed_matmul: expected at most ", kMostProducts,
+              " products at once, got ", products.size());
+  int64_t per_task[kMostProducts], end[kMostProducts], tasks = 0;
+  for (size_t i = 0; i < products.size(); ++i) {
+    const PackedWeight& weight = *products[i].weight;
+    MNEME_CHECK(weight.in() == x.in(), "packed_matmul: ", weight.name(), " has ", weight.in(),
+                " inputs, the activations ", x.in());
+    MNEME_CHECK(products[i].y_stride >= weight.out(), "packed_matmul: ", weight.name(),
+                " needs a y_stride of at least ", weight.out(), ", got ", products[i].y_stride);
+    if (weight.out() > 0) {
+      per_task[i] = task_tiles(weight, x.rows(), pool.size());
+      tasks += ceil_div(weight.tiles(), per_task[i]);
+    }
+    end[i] = tasks;
+  }
+  if (x.rows() == 0) return;
+  const bool vnni = use_vnni();
+  pool.run(tasks, [&](int64_t task, int) {
+    size_t i = 0;
+    while (task >= end[i]) ++i;
+    const PackedWeight& weight = *products[i].weight;
+    const int64_t first = (task - (i == 0 ? 0 : end[i - 1])) * per_task[i];
+    const int64_t last = std::min(weight.tiles(), first + per_task[i]);
+    HWY_DYNAMIC_DISPATCH(MultiplyTiles)
+    (weight, first, last, x, products[i].y, products[i].y_stride, vnni);
+  });
+}
+
+}  // namespace mneme
+#endif
