@@ -38,6 +38,10 @@ class TensorSource {
   virtual const std::vector<TensorView>& tensors() const = 0;
   // For messages: the file's path.
   virtual const std::string& origin() const = 0;
+  // Says that `tensor`, one of its own, will hardly be read again. Returns how many of its bytes
+  // are given back to the system: the whole pages of a mapped file (a later read brings them back),
+  // nothing where the file was read into memory.
+  virtual int64_t release(const TensorView& /*tensor*/) const { return 0; }
 };
 
 }  // namespace mneme

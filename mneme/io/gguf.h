@@ -32,6 +32,9 @@ class GgufFile : public TensorSource {
   const TensorView* find(std::string_view name) const override;
   const std::vector<TensorView>& tensors() const override { return tensors_; }
   const std::string& origin() const override { return origin_; }
+  int64_t release(const TensorView& tensor) const override {
+    return file_.release(tensor.data, tensor.bytes);
+  }
 
   const std::map<std::string, GgufValue, std::less<>>& metadata() const { return metadata_; }
   bool has(std::string_view key) const { return metadata_.contains(key); }

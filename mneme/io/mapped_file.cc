@@ -92,6 +92,7 @@ MappedFile::MappedFile(const std::string& path, Mode mode) {
               " bytes: ", std::strerror(errno));
   data_ = static_cast<const std::byte*>(address);
   size_ = status.st_size;
+  mode_ = mode;
   if (mode == Mode::kCopy) {
     try {
       read_whole(path, file.get(), static_cast<std::byte*>(address), size_);
@@ -108,12 +109,28 @@ MappedFile::~MappedFile() {
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      mode_(other.mode_) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(mode_, other.mode_);
   return *this;
+}
+
+int64_t MappedFile::release(const std::byte* data, int64_t bytes) const {
+  // A file that was parsed from memory has no pages of its own.
+  if (mode_ == Mode::kCopy || data_ == nullptr) return 0;
+  MNEME_ASSERT(data >= data_ && bytes >= 0 && data + bytes <= data_ + size_);
+  const auto page = static_cast<int64_t>(::sysconf(_SC_PAGESIZE));
+  const int64_t first = (data - data_ + page - 1) / page * page;  // the mapping begins with a page
+  const int64_t last = (data - data_ + bytes) / page * page;
+  if (last <= first) return 0;
+  std::byte* address = const_cast<std::byte*>(data_) + first;
+  return ::madvise(address, static_cast<size_t>(last - first), MADV_DONTNEED) == 0 ? last - first
+                                                                                   : 0;
 }
 
 }  // namespace mneme

@@ -25,9 +25,14 @@ class MappedFile {
   const std::byte* data() const { return data_; }
   int64_t size() const { return size_; }
 
+  // Drops the whole pages within [data, data + bytes), a part of this file, from this process; they
+  // are read again where they are needed. Returns their bytes; 0 and no effect for a copied file.
+  int64_t release(const std::byte* data, int64_t bytes) const;
+
  private:
   const std::byte* data_ = nullptr;
   int64_t size_ = 0;
+  Mode mode_ = Mode::kMap;
 };
 
 }  // namespace mneme

@@ -51,6 +51,21 @@ TEST_P(MappedFileModes, ShowsTheWholeFile) {
   EXPECT_EQ(text_of(file), content);
 }
 
+TEST_P(MappedFileModes, ReleasedPagesAreReadAgain) {
+  const int64_t page = ::sysconf(_SC_PAGESIZE);
+  std::string content;
+  for (int64_t i = 0; i < 5 * page + 9; ++i) content += static_cast<char>('a' + i % 23);
+  write_file(folder_ / "a", content);
+  const MappedFile file = open(folder_ / "a");
+  EXPECT_EQ(text_of(file), content);
+  const bool copied = GetParam();
+  // Whole pages inside the range only.
+  EXPECT_EQ(file.release(file.data() + 1, 3 * page), copied ? 0 : 2 * page);
+  EXPECT_EQ(file.release(file.data() + 1, page), 0);
+  EXPECT_EQ(file.release(file.data(), file.size()), copied ? 0 : 5 * page);
+  EXPECT_EQ(text_of(file), content);
+}
+
 TEST_P(MappedFileModes, AnEmptyFileHasNoBytes) {
   write_file(folder_ / "empty", "");
   const MappedFile file = open(folder_ / "empty");

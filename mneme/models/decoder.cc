@@ -39,24 +39,76 @@ DecoderModel::DecoderModel(ModelConfig config, DecoderWeights weights,
   config_.validate(source_->origin());
   MNEME_ASSERT(static_cast<int64_t>(weights_.layers.size()) == config_.layers);
   shape_ = config_.memory_shape();
+  output_ = stored_linear(*weights_.output);
+  set_linears([](int64_t, const TensorView& weight) { return stored_linear(weight); });
   if (weights_.rope_factors != nullptr) {
     rope_factors_.resize(static_cast<size_t>(config_.head_dim / 2));
     std::copy_n(floats(weights_.rope_factors), rope_factors_.size(), rope_factors_.begin());
   }
 }
 
+void DecoderModel::set_linears(LinearMaker make) {
+  linears_.clear();
+  linears_.reserve(weights_.layers.size());
+  released_bytes_ = 0;
+  for (const LayerWeights& weights : weights_.layers) {
+    const auto layer = static_cast<int64_t>(linears_.size());
+    const auto linear = [&](const TensorView* weight) {
+      std::unique_ptr<Linear> made = make(layer, *weight);
+      if (!made->reads_tensor()) released_bytes_ += source_->release(*weight);
+      return made;
+    };
+    linears_.push_back({.q = linear(weights.q),
+                        .k = linear(weights.k),
+                        .v = linear(weights.v),
+                        .o = linear(weights.o),
+                        .gate = linear(weights.gate),
+                        .up = linear(weights.up),
+                        .down = linear(weights.down)});
+  }
+}
+
 int64_t DecoderModel::weight_bytes() const {
-  int64_t bytes = 0;
+  int64_t bytes = output_->owned_bytes() - released_bytes_;
   for (const TensorView& tensor : source_->tensors()) bytes += tensor.bytes;
+  for_each_linear([&](const Linear& linear, const TensorView&) { bytes += linear.owned_bytes(); });
   return bytes;
+}
+
+int64_t DecoderModel::linear_bytes() const {
+  int64_t bytes = 0;
+  for_each_linear([&](const Linear& linear, const TensorView& weight) {
+    bytes += linear.owned_bytes() + (linear.reads_tensor() ? weight.bytes : 0);
+  });
+  return bytes;
+}
+
+void DecoderModel::for_each_linear(
+    FunctionRef<void(const Linear& linear, const TensorView& weight)> visit) const {
+  for (size_t i = 0; i < linears_.size(); ++i) {
+    const LayerLinears& linears = linears_[i];
+    const LayerWeights& weights = weights_.layers[i];
+    visit(*linears.q, *weights.q);
+    visit(*linears.k, *weights.k);
+    visit(*linears.v, *weights.v);
+    visit(*linears.o, *weights.o);
+    visit(*linears.gate, *weights.gate);
+    visit(*linears.up, *weights.up);
+    visit(*linears.down, *weights.down);
+  }
 }
 
 int64_t DecoderModel::workspace_bytes(int64_t tokens, int64_t logit_rows) const {
   const int64_t heads = 2 * config_.q_heads + 2 * config_.kv_heads +
                         2;  // q, mixed, k, v; two rotary tables of two halves
   const int64_t per_token = 2 * config_.hidden + heads * config_.head_dim + 2 * config_.ffn;
+  int64_t scratch = output_->workspace_bytes(logit_rows);
+  for_each_linear([&](const Linear& linear, const TensorView&) {
+    scratch = std::max(scratch, linear.workspace_bytes(tokens));
+  });
   return (tokens * per_token + logit_rows * config_.vocabulary) *
-         static_cast<int64_t>(sizeof(float));
+             static_cast<int64_t>(sizeof(float)) +
+         scratch;
 }
 
 void DecoderModel::check(std::span<const SequenceStep> steps) const {
@@ -116,14 +168,15 @@ void DecoderModel::prepare(std::span<const SequenceStep> steps, int64_t tokens,
 void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps, int64_t tokens,
                              ThreadPool& pool) {
   const LayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
+  const LayerLinears& linears = linears_[static_cast<size_t>(layer)];
   const int64_t dim = config_.head_dim;
   const int64_t q_width = config_.q_heads * dim;
   const int64_t kv_width = config_.kv_heads * dim;
   rms_norm(x_.data(), floats(weights.attention_norm), config_.norm_epsilon, tokens, config_.hidden,
            normed_.data());
-  matmul(*weights.q, normed_.data(), tokens, config_.hidden, q_.data(), q_width, pool);
-  matmul(*weights.k, normed_.data(), tokens, config_.hidden, k_.data(), kv_width, pool);
-  matmul(*weights.v, normed_.data(), tokens, config_.hidden, v_.data(), kv_width, pool);
+  linears.q->apply(normed_.data(), tokens, config_.hidden, q_.data(), q_width, pool);
+  linears.k->apply(normed_.data(), tokens, config_.hidden, k_.data(), kv_width, pool);
+  linears.v->apply(normed_.data(), tokens, config_.hidden, v_.data(), kv_width, pool);
   if (weights.q_norm != nullptr) {
     rms_norm(q_.data(), floats(weights.q_norm), config_.norm_epsilon, tokens * config_.q_heads, dim,
              q_.data());
@@ -149,7 +202,7 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
                         pool);
     row += static_cast<int64_t>(step.tokens.size());
   }
-  matmul(*weights.o, mixed_.data(), tokens, q_width, normed_.data(), config_.hidden, pool);
+  linears.o->apply(mixed_.data(), tokens, q_width, normed_.data(), config_.hidden, pool);
   if (weights.attention_post_norm != nullptr) {
     rms_norm(normed_.data(), floats(weights.attention_post_norm), config_.norm_epsilon, tokens,
              config_.hidden, normed_.data());
@@ -159,16 +212,17 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
 
 void DecoderModel::feed_forward(int64_t layer, int64_t tokens, ThreadPool& pool) {
   const LayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
+  const LayerLinears& linears = linears_[static_cast<size_t>(layer)];
   rms_norm(x_.data(), floats(weights.ffn_norm), config_.norm_epsilon, tokens, config_.hidden,
            normed_.data());
-  matmul(*weights.gate, normed_.data(), tokens, config_.hidden, gate_.data(), config_.ffn, pool);
-  matmul(*weights.up, normed_.data(), tokens, config_.hidden, up_.data(), config_.ffn, pool);
+  linears.gate->apply(normed_.data(), tokens, config_.hidden, gate_.data(), config_.ffn, pool);
+  linears.up->apply(normed_.data(), tokens, config_.hidden, up_.data(), config_.ffn, pool);
   if (config_.gate == ModelConfig::Gate::kSilu) {
     silu_mul(gate_.data(), up_.data(), tokens * config_.ffn);
   } else {
     gelu_tanh_mul(gate_.data(), up_.data(), tokens * config_.ffn);
   }
-  matmul(*weights.down, gate_.data(), tokens, config_.ffn, normed_.data(), config_.hidden, pool);
+  linears.down->apply(gate_.data(), tokens, config_.ffn, normed_.data(), config_.hidden, pool);
   if (weights.ffn_post_norm != nullptr) {
     rms_norm(normed_.data(), floats(weights.ffn_post_norm), config_.norm_epsilon, tokens,
              config_.hidden, normed_.data());
@@ -210,8 +264,8 @@ std::span<const float> DecoderModel::forward(std::span<const SequenceStep> steps
       row += count;
     }
     if (logit_rows > 0) {
-      matmul(*weights_.output, normed_.data(), logit_rows, config_.hidden, logits_.data(),
-             config_.vocabulary, pool);
+      output_->apply(normed_.data(), logit_rows, config_.hidden, logits_.data(), config_.vocabulary,
+                     pool);
       if (config_.logit_softcap > 0)
         softcap(logits_.data(), config_.logit_softcap, logit_rows * config_.vocabulary);
     }

@@ -22,12 +22,22 @@
 #include <vector>
 
 #include "mneme/cache/memory.h"
+#include "mneme/core/function_ref.h"
 #include "mneme/core/tensor_view.h"
 #include "mneme/core/thread_pool.h"
 #include "mneme/models/config.h"
 #include "mneme/models/decoder_weights.h"
+#include "mneme/models/linear.h"
 
 namespace mneme {
+
+// The linear layers of one decoder layer, made from the weights of the same names.
+struct LayerLinears {
+  std::unique_ptr<Linear> q, k, v, o, gate, up, down;
+};
+
+// Makes the linear layer of one weight [out, in] of decoder layer `layer`.
+using LinearMaker = FunctionRef<std::unique_ptr<Linear>(int64_t layer, const TensorView& weight)>;
 
 // Which logits of a step are wanted.
 enum class Logits { kNone, kLast, kAll };
@@ -48,8 +58,16 @@ class DecoderModel {
   const ModelConfig& config() const { return config_; }
   const MemoryShape& memory_shape() const { return shape_; }
   const TensorSource& source() const { return *source_; }
+
+  // Replaces the linear layers of every decoder layer (as stored, to begin with), one after the
+  // other, and gives back the memory of tensors that are no longer read. Embedding, output and
+  // norms stay as they are. When `make` throws, the model must not be used any more.
+  void set_linears(LinearMaker make);
+
   // Bytes of all weights, in the form in which they lie in memory.
   int64_t weight_bytes() const;
+  // Those of the linear layers of all decoder layers alone.
+  int64_t linear_bytes() const;
   // Bytes of activations and scratch that a step of `tokens` positions with `logit_rows` rows of
   // logits needs.
   int64_t workspace_bytes(int64_t tokens, int64_t logit_rows) const;
@@ -61,6 +79,8 @@ class DecoderModel {
 
  private:
   void check(std::span<const SequenceStep> steps) const;
+  void for_each_linear(
+      FunctionRef<void(const Linear& linear, const TensorView& weight)> visit) const;
   void prepare(std::span<const SequenceStep> steps, int64_t tokens, int64_t logit_rows);
   void attention(int64_t layer, std::span<const SequenceStep> steps, int64_t tokens,
                  ThreadPool& pool);
@@ -69,6 +89,9 @@ class DecoderModel {
   ModelConfig config_;
   DecoderWeights weights_;
   std::shared_ptr<const TensorSource> source_;
+  std::vector<LayerLinears> linears_;  // [layers]
+  std::unique_ptr<Linear> output_;
+  int64_t released_bytes_ = 0;  // of tensors of the source
   MemoryShape shape_;
   std::vector<float> rope_factors_;
 
