@@ -29,6 +29,9 @@ class ActivationPlanes {
   // Grows to the largest call and allocates nothing afterwards.
   void assign(const float* x, int64_t rows, int64_t x_stride, int64_t in, ThreadPool& pool);
 
+  // Bytes held for `rows` rows of `in` inputs.
+  static int64_t bytes(int64_t rows, int64_t in) { return rows * (2 * in + in / kPlaneBlock * 16); }
+
   int64_t rows() const { return rows_; }
   int64_t in() const { return in_; }
   int64_t blocks() const { return in_ / kPlaneBlock; }

@@ -39,11 +39,33 @@ DecoderModel::DecoderModel(ModelConfig config, DecoderWeights weights,
   config_.validate(source_->origin());
   MNEME_ASSERT(static_cast<int64_t>(weights_.layers.size()) == config_.layers);
   shape_ = config_.memory_shape();
-  output_ = stored_linear(*weights_.output);
-  set_linears([](int64_t, const TensorView& weight) { return stored_linear(weight); });
+  ThreadPool pool;
+  set_output(stored_linear(*weights_.output, pool));
+  set_linears([&](int64_t, const TensorView& weight) { return stored_linear(weight, pool); });
   if (weights_.rope_factors != nullptr) {
     rope_factors_.resize(static_cast<size_t>(config_.head_dim / 2));
     std::copy_n(floats(weights_.rope_factors), rope_factors_.size(), rope_factors_.begin());
+  }
+}
+
+void DecoderModel::set_output(std::unique_ptr<Linear> output) {
+  output_ = std::move(output);
+  released_output_bytes_ = 0;
+  // A tied embedding is read from the packed rows too.
+  if (!output_->reads_tensor()) released_output_bytes_ = source_->release(*weights_.output);
+}
+
+void DecoderModel::use_float_products() {
+  set_output(float_linear(*weights_.output));
+  set_linears([](int64_t, const TensorView& weight) { return float_linear(weight); });
+}
+
+void DecoderModel::embed(int32_t token, float* out) const {
+  const PackedWeight* packed = output_->packed();
+  if (packed != nullptr && weights_.output == weights_.embedding) {
+    packed->dequantize_row(token, out);
+  } else {
+    dequantize_row(*weights_.embedding, token, out);
   }
 }
 
@@ -69,7 +91,7 @@ void DecoderModel::set_linears(LinearMaker make) {
 }
 
 int64_t DecoderModel::weight_bytes() const {
-  int64_t bytes = output_->owned_bytes() - released_bytes_;
+  int64_t bytes = output_->owned_bytes() - released_output_bytes_ - released_bytes_;
   for (const TensorView& tensor : source_->tensors()) bytes += tensor.bytes;
   for_each_linear([&](const Linear& linear, const TensorView&) { bytes += linear.owned_bytes(); });
   return bytes;
@@ -158,8 +180,7 @@ void DecoderModel::prepare(std::span<const SequenceStep> steps, int64_t tokens,
       rope_table(first, count, config_.head_dim, config_.rope_base_window, 1, nullptr,
                  window_cosines_.data() + row * half, window_sines_.data() + row * half);
     }
-    for (const int32_t token : step.tokens)
-      dequantize_row(*weights_.embedding, token, x_.data() + config_.hidden * row++);
+    for (const int32_t token : step.tokens) embed(token, x_.data() + config_.hidden * row++);
   }
   if (config_.embedding_scale != 1)
     scale(x_.data(), config_.embedding_scale, tokens * config_.hidden);
@@ -174,9 +195,10 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
   const int64_t kv_width = config_.kv_heads * dim;
   rms_norm(x_.data(), floats(weights.attention_norm), config_.norm_epsilon, tokens, config_.hidden,
            normed_.data());
-  linears.q->apply(normed_.data(), tokens, config_.hidden, q_.data(), q_width, pool);
-  linears.k->apply(normed_.data(), tokens, config_.hidden, k_.data(), kv_width, pool);
-  linears.v->apply(normed_.data(), tokens, config_.hidden, v_.data(), kv_width, pool);
+  const LinearOutput projections[] = {{linears.q.get(), q_.data(), q_width},
+                                      {linears.k.get(), k_.data(), kv_width},
+                                      {linears.v.get(), v_.data(), kv_width}};
+  apply_together(projections, normed_.data(), tokens, config_.hidden, pool);
   if (weights.q_norm != nullptr) {
     rms_norm(q_.data(), floats(weights.q_norm), config_.norm_epsilon, tokens * config_.q_heads, dim,
              q_.data());
@@ -215,8 +237,9 @@ void DecoderModel::feed_forward(int64_t layer, int64_t tokens, ThreadPool& pool)
   const LayerLinears& linears = linears_[static_cast<size_t>(layer)];
   rms_norm(x_.data(), floats(weights.ffn_norm), config_.norm_epsilon, tokens, config_.hidden,
            normed_.data());
-  linears.gate->apply(normed_.data(), tokens, config_.hidden, gate_.data(), config_.ffn, pool);
-  linears.up->apply(normed_.data(), tokens, config_.hidden, up_.data(), config_.ffn, pool);
+  const LinearOutput halves[] = {{linears.gate.get(), gate_.data(), config_.ffn},
+                                 {linears.up.get(), up_.data(), config_.ffn}};
+  apply_together(halves, normed_.data(), tokens, config_.hidden, pool);
   if (config_.gate == ModelConfig::Gate::kSilu) {
     silu_mul(gate_.data(), up_.data(), tokens * config_.ffn);
   } else {

@@ -59,10 +59,13 @@ class DecoderModel {
   const MemoryShape& memory_shape() const { return shape_; }
   const TensorSource& source() const { return *source_; }
 
-  // Replaces the linear layers of every decoder layer (as stored, to begin with), one after the
+  // Replaces the linear layers of every decoder layer (stored_linear, to begin with), one after the
   // other, and gives back the memory of tensors that are no longer read. Embedding, output and
   // norms stay as they are. When `make` throws, the model must not be used any more.
   void set_linears(LinearMaker make);
+  // Multiplies every weight in float32 from its file form: slower, without the rounding of the
+  // activations to 15 bits that packed_matmul.h does.
+  void use_float_products();
 
   // Bytes of all weights, in the form in which they lie in memory.
   int64_t weight_bytes() const;
@@ -79,6 +82,8 @@ class DecoderModel {
 
  private:
   void check(std::span<const SequenceStep> steps) const;
+  void set_output(std::unique_ptr<Linear> output);
+  void embed(int32_t token, float* out) const;
   void for_each_linear(
       FunctionRef<void(const Linear& linear, const TensorView& weight)> visit) const;
   void prepare(std::span<const SequenceStep> steps, int64_t tokens, int64_t logit_rows);
@@ -91,7 +96,7 @@ class DecoderModel {
   std::shared_ptr<const TensorSource> source_;
   std::vector<LayerLinears> linears_;  // [layers]
   std::unique_ptr<Linear> output_;
-  int64_t released_bytes_ = 0;  // of tensors of the source
+  int64_t released_bytes_ = 0, released_output_bytes_ = 0;  // of tensors of the source
   MemoryShape shape_;
   std::vector<float> rope_factors_;
 
