@@ -25,18 +25,30 @@ ParameterInfo rotate_parameter(const char* fallback) {
               "outlying channels and changes no score"};
 }
 
+ParameterInfo fit_parameter(const char* fallback) {
+  return {.name = "fit",
+          .type = Type::kChoice,
+          .fallback = fallback,
+          .choices = {"edges", "squares"},
+          .help =
+              "how codes are made; edges: the paper's rule; squares: least squares, a smaller "
+              "error from the same bytes"};
+}
+
+// q4(rotate=none,fit=edges) and q8 are the paper's formats to the bit.
 MemoryEntry quantised(const char* name, RowEncoding encoding, const char* summary,
-                      const char* state, const char* rotate) {
+                      const char* state, const char* rotate, const char* fit) {
   return {.name = name,
           .kind = "row format",
           .summary = summary,
           .paper = "Agent Memory Below the Prompt, 2026 (arXiv 2603.04428)",
           .state = state,
-          .parameters = {group_parameter(), rotate_parameter(rotate)},
+          .parameters = {group_parameter(), rotate_parameter(rotate), fit_parameter(fit)},
           .source = "mneme/kernels/row_page.h",
           .apply = [encoding](const Parameters& parameters, MemoryParts& parts) {
-            parts.format =
-                RowFormat{.encoding = encoding, .group = std::stoll(parameters.choice("group"))};
+            parts.format = RowFormat{.encoding = encoding,
+                                     .group = std::stoll(parameters.choice("group")),
+                                     .fitted = parameters.choice("fit") == "squares"};
             parts.rotate_keys = parameters.choice("rotate") == "hadamard";
           }};
 }
@@ -61,10 +73,11 @@ MemoryRegistry make_builtin() {
                                                                         : RowEncoding::kBF16};
                 }});
   registry.add(quantised("q8", RowEncoding::kQ8, "every key and value in 8 bits, affine groups",
-                         "2 * layers * kv_heads * head_dim * tokens * (1 + 4 / group)", "none"));
+                         "2 * layers * kv_heads * head_dim * tokens * (1 + 4 / group)", "none",
+                         "edges"));
   registry.add(quantised("q4", RowEncoding::kQ4, "every key and value in 4 bits, affine groups",
                          "2 * layers * kv_heads * head_dim * tokens * (1/2 + 4 / group)",
-                         "hadamard"));
+                         "hadamard", "squares"));
   registry.add(
       {.name = "sliding",
        .kind = "row policy",

@@ -39,7 +39,7 @@ TEST(MemoryRegistry, BuildsEveryMemoryWithItsDefaults) {
 TEST(MemoryRegistry, JoinsAFormatAndAPolicyInEitherOrder) {
   const auto& registry = MemoryRegistry::builtin();
   const auto a = registry.build("sliding(window=100)+q4", kShape);
-  EXPECT_EQ(a->spec(), "sliding(window=100,sink=4)+q4(group=64,rotate=hadamard)");
+  EXPECT_EQ(a->spec(), "sliding(window=100,sink=4)+q4(group=64,rotate=hadamard,fit=squares)");
   EXPECT_EQ(registry.build("q4+sliding(window=100)", kShape)->predict_bytes(500),
             a->predict_bytes(500));
   EXPECT_FALSE(a->capabilities().exact);

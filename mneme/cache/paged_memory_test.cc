@@ -38,7 +38,7 @@ class PagedMemoryTest : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(
     Specs, PagedMemoryTest,
     ::testing::Values("full", "full(dtype=f32)", "full(dtype=bf16)", "q8(group=32)", "q4(group=32)",
-                      "q4(group=32,rotate=none)", "sliding(window=1,sink=0)",
+                      "q4(group=32,rotate=none,fit=edges)", "sliding(window=1,sink=0)",
                       "sliding(window=64,sink=0)", "sliding(window=65,sink=64)",
                       "sliding(window=130,sink=65)", "sliding(window=200,sink=4)+q4(group=32)"));
 
@@ -156,6 +156,7 @@ TEST(PagedMemory, TurnedKeysGiveTheSameScoresAndSmallerErrors) {
     return std::sqrt(sum / static_cast<double>(got.size()));
   };
   EXPECT_LT(error("q4(group=32,rotate=hadamard)"), 0.7 * error("q4(group=32,rotate=none)"));
+  EXPECT_LT(error("q4(group=32)"), 0.95 * error("q4(group=32,fit=edges)"));
   EXPECT_LT(error("q8(group=32,rotate=hadamard)"), 0.02);
 }
 

@@ -8,6 +8,7 @@
 #include "mneme/core/checked.h"
 #include "mneme/core/error.h"
 #include "mneme/core/half.h"
+#include "mneme/kernels/affine_fit.h"
 #include "mneme/kernels/affine_quant.h"
 #include "mneme/kernels/row_convert.h"
 
@@ -194,9 +195,10 @@ void write_half(const RowFormat& format, std::byte* page, const Part& part, int6
     case RowEncoding::kQ4:
       for (int64_t g = 0; g < dim / format.group; ++g) {
         const int64_t first = g * format.group;
+        const auto quantize = format.fitted ? affine_fit_group : affine_quantize_group;
         const AffineParams params =
-            affine_quantize_group(x + first, format.group,
-                                  static_cast<int>(element_bits(format.encoding)), codes + first);
+            quantize(x + first, format.group, static_cast<int>(element_bits(format.encoding)),
+                     codes + first);
         store_scale(format, page + part.scales, group_index(row, g), params.scale);
         store_scale(format, page + part.biases, group_index(row, g), params.bias);
       }

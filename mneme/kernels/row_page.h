@@ -48,6 +48,9 @@ struct RowFormat {
   // Store scales and biases as float32: 4 more bytes a group and no rounding of them, so that a
   // page answers exactly as a float32 model's quantised cache of papers/05 does. q8 and q4 only.
   bool f32_scales = false;
+  // Codes by least squares (affine_fit.h) instead of by the edge rule of papers/05: a smaller error
+  // from the same bytes. q8 and q4 only, whose group it must divide by 16.
+  bool fitted = false;
 
   bool quantised() const { return encoding == RowEncoding::kQ8 || encoding == RowEncoding::kQ4; }
   // Throws Error naming the dimension and the group that do not fit (and offers a group that
