@@ -74,17 +74,25 @@ void Fit(const float* HWY_RESTRICT x, int64_t n, float lo, float hi, float top, 
   }
 }
 
-// codes [n] of the pass that Measure made with the same scale and bias.
-void EncodeFitted(const float* HWY_RESTRICT x, int64_t n, float scale, float bias, float top,
-                  uint8_t* HWY_RESTRICT codes) {
+// codes [n] of the pass that Measure made with the same scale and bias; returns x . x over x . x',
+// 1 where that is no positive number.
+float EncodeFitted(const float* HWY_RESTRICT x, int64_t n, float scale, float bias, float top,
+                   uint8_t* HWY_RESTRICT codes) {
   const Floats d;
   const hn::Rebind<uint8_t, Floats> db;
-  const auto inverse = hn::Set(d, 1 / scale), b = hn::Set(d, bias);
+  const auto inverse = hn::Set(d, 1 / scale), s = hn::Set(d, scale), b = hn::Set(d, bias);
+  auto square = hn::Zero(d), product = hn::Zero(d);
   for (int64_t i = 0; i < n; i += static_cast<int64_t>(hn::Lanes(d))) {
-    const auto step = hn::Mul(hn::Sub(hn::LoadU(d, x + i), b), inverse);
+    const auto v = hn::LoadU(d, x + i);
+    const auto step = hn::Mul(hn::Sub(v, b), inverse);
     const auto code = hn::NearestInt(hn::Min(hn::Max(step, hn::Zero(d)), hn::Set(d, top)));
     hn::StoreU(hn::DemoteTo(db, code), db, codes + i);
+    square = hn::MulAdd(v, v, square);
+    product = hn::MulAdd(v, hn::MulAdd(s, hn::ConvertTo(d, code), b), product);
   }
+  const float ratio =
+      hn::GetLane(hn::SumOfLanes(d, square)) / hn::GetLane(hn::SumOfLanes(d, product));
+  return ratio > 0 && ratio < 2 ? ratio : 1;
 }
 
 }  // namespace HWY_NAMESPACE
@@ -109,8 +117,9 @@ AffineParams affine_fit_group(const float* x, int64_t n, int bits, uint8_t* code
   if (!((*hi - *lo) / top > kSmallestStep) || *hi - *lo > kLargestRange) return edges;
   AffineParams fitted;
   HWY_DYNAMIC_DISPATCH(Fit)(x, n, *lo, *hi, top, &fitted.scale, &fitted.bias);
-  HWY_DYNAMIC_DISPATCH(EncodeFitted)(x, n, fitted.scale, fitted.bias, top, codes);
-  return fitted;
+  const float ratio =
+      HWY_DYNAMIC_DISPATCH(EncodeFitted)(x, n, fitted.scale, fitted.bias, top, codes);
+  return {fitted.scale * ratio, fitted.bias * ratio};
 }
 
 }  // namespace mneme
