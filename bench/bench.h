@@ -35,22 +35,30 @@ struct Timing {
   double max_s = 0;
 };
 
+// Of at least one value.
+inline double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+// Seconds of one call of `body`.
+template <typename Body>
+double time_once(Body&& body) {
+  const auto begin = std::chrono::steady_clock::now();
+  body();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+}
+
 // Times `runs` >= 1 calls of `body` after one that is not counted.
 template <typename Body>
 Timing time_runs(int runs, Body&& body) {
   MNEME_CHECK(runs >= 1, "time_runs: runs must be at least 1, got ", runs);
   body();
   std::vector<double> seconds(static_cast<size_t>(runs));
-  for (double& s : seconds) {
-    const auto begin = std::chrono::steady_clock::now();
-    body();
-    s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  }
+  for (double& s : seconds) s = time_once(body);
   std::sort(seconds.begin(), seconds.end());
-  const size_t half = seconds.size() / 2;
-  const double median =
-      seconds.size() % 2 == 1 ? seconds[half] : (seconds[half - 1] + seconds[half]) / 2;
-  return {median, seconds.front(), seconds.back()};
+  return {median(seconds), seconds.front(), seconds.back()};
 }
 
 // Collects rows {column: value}, prints them as one table, and writes

@@ -21,6 +21,10 @@ class Carver {
     used_ += checked_round_up(floats, 16, "attention scratch");
     return part;
   }
+  int32_t* take_integers(int64_t count) {
+    static_assert(sizeof(int32_t) == sizeof(float));
+    return reinterpret_cast<int32_t*>(take(count));
+  }
   int64_t used() const { return used_; }
 
  private:
@@ -30,16 +34,28 @@ class Carver {
 
 void carve(const TilePlan& plan, int64_t rows, Carver& carver, TileMemory& memory) {
   const RowFormat& format = plan.config.format;
-  memory.q = carver.take(rows * format.k_dim);
-  memory.q_sums = carver.take(rows * plan.k_groups);
-  memory.sum_lanes = carver.take(rows * 16);
-  memory.bias_lanes = carver.take(rows * plan.v_groups * 16);
+  const int64_t coded = plan.folded ? rows : 0, plain = plan.folded ? 0 : rows;
+  const bool expands = !plan.folded;
+  memory.q = carver.take(std::max(plain, std::min<int64_t>(rows, 1)) * format.k_dim);
+  memory.q_factors = carver.take_integers(coded * format.k_dim);
+  memory.q_offsets = carver.take_integers(coded * plan.k_groups);
+  memory.q_steps = carver.take(coded * plan.k_groups);
+  memory.q_sums = carver.take(coded * plan.k_groups);
+  memory.p_factors = carver.take_integers(coded * kPageRows);
+  memory.p_steps = carver.take(coded);
+  memory.bias_lanes = carver.take(coded * plan.v_groups * 16);
   memory.k_scales = carver.take(plan.k_groups * kPageRows);
   memory.k_biases = carver.take(plan.k_groups * kPageRows);
   memory.v_scales = carver.take(plan.v_groups * kPageRows);
   memory.v_biases = carver.take(plan.v_groups * kPageRows);
-  memory.keys = carver.take(format.k_dim * kPageRows);
-  memory.values = carver.take(kPageRows * plan.v_stride);
+  memory.keys = carver.take(expands ? format.k_dim * kPageRows : 0);
+  memory.values = carver.take(expands ? kPageRows * plan.v_stride : 0);
+  const int64_t visible = plan.split_pages * ceil_div(rows, plan.ratio);
+  memory.visible = reinterpret_cast<VisibleRows*>(
+      carver.take(visible * static_cast<int64_t>(sizeof(VisibleRows) / sizeof(float))));
+  memory.sum_factors = carver.take(rows);
+  memory.weight_stride = plan.split_pages * kPageRows;
+  memory.weights = carver.take(rows * memory.weight_stride);
 }
 
 void carve(const TilePlan& plan, int64_t rows, Carver& carver, Partial& partial) {
@@ -50,9 +66,10 @@ void carve(const TilePlan& plan, int64_t rows, Carver& carver, Partial& partial)
 
 }  // namespace
 
-TilePlan::TilePlan(const PagedAttention& attention)
+TilePlan::TilePlan(const PagedAttention& attention, int64_t most_split_pages)
     : config(attention),
       layout(page_layout(attention.format)),
+      split_pages(most_split_pages),
       ratio(attention.q_heads / attention.kv_heads),
       tile_queries(std::clamp<int64_t>(kTileTargetRows / ratio, 1, kMaxTileQueries)),
       folded(attention.format.quantised() && attention.format.group % 32 == 0),

@@ -1,6 +1,7 @@
 // Paged rows with known values for the tests and the bench of attention, and the float64 answer.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -90,6 +91,64 @@ class PagedRows {
   std::vector<std::span<const PageView>> spans_;
 };
 
+// The rows of one KV head as read_row gives them.
+struct DecodedRows {
+  std::vector<float> k, v;         // [rows, Dk], [rows, Dv]
+  std::vector<int64_t> positions;  // [rows]
+
+  DecodedRows(const RowFormat& f, std::span<const PageView> pages) {
+    for (const PageView& page : pages) {
+      for (int64_t row = 0; row < page.rows; ++row) {
+        positions.push_back(page.positions ? page.positions[row] : page.first_position + row);
+        k.resize(positions.size() * static_cast<size_t>(f.k_dim));
+        v.resize(positions.size() * static_cast<size_t>(f.v_dim));
+        read_row(f, page.data, row, k.data() + k.size() - f.k_dim, v.data() + v.size() - f.v_dim);
+      }
+    }
+  }
+  int64_t size() const { return static_cast<int64_t>(positions.size()); }
+};
+
+// Softmax weights of one query at position `now` over rows, in `Real` arithmetic; zeros where it
+// sees nothing.
+template <typename Real>
+std::vector<Real> naive_weights(const PagedAttention& config, int64_t now, const float* query,
+                                const DecodedRows& rows) {
+  const int64_t dim = config.format.k_dim;
+  std::vector<Real> weights(rows.positions.size(), -std::numeric_limits<Real>::infinity());
+  Real top = -std::numeric_limits<Real>::infinity(), sum = 0;
+  for (int64_t j = 0; j < rows.size(); ++j) {
+    const int64_t position = rows.positions[j];
+    if (position > now) continue;
+    if (config.window > 0 && position <= now - config.window && position >= config.sink) continue;
+    Real dot = 0;
+    for (int64_t i = 0; i < dim; ++i) dot += Real{query[i]} * Real{rows.k[j * dim + i]};
+    Real score = dot * Real{config.scale};
+    if (config.softcap > 0) score = Real{config.softcap} * std::tanh(score / Real{config.softcap});
+    weights[j] = score;
+    top = std::max(top, score);
+  }
+  for (Real& weight : weights) {
+    weight = std::isinf(top) ? 0 : std::exp(weight - top);
+    sum += weight;
+  }
+  for (Real& weight : weights) weight = sum > 0 ? weight / sum : 0;
+  return weights;
+}
+
+// Calls body(query t, query head h, KV head's rows) for everything paged_attention answers.
+template <typename Body>
+void for_each_answer(const PagedAttention& config, int64_t queries,
+                     std::span<const std::span<const PageView>> heads, Body&& body) {
+  const int64_t ratio = config.q_heads / config.kv_heads;
+  for (int64_t head = 0; head < config.kv_heads; ++head) {
+    const DecodedRows rows(config.format, heads[static_cast<size_t>(head)]);
+    for (int64_t t = 0; t < queries; ++t) {
+      for (int64_t h = head * ratio; h < (head + 1) * ratio; ++h) body(t, h, rows);
+    }
+  }
+}
+
 // The definition in the header of paged_attention, in `Real` arithmetic over the values that
 // read_row gives: double for the answer, float for what plain float32 code errs by.
 template <typename Real>
@@ -97,54 +156,105 @@ std::vector<Real> naive_attention(const PagedAttention& config, int64_t queries,
                                   int64_t first_position, const float* q,
                                   std::span<const std::span<const PageView>> heads) {
   const RowFormat& f = config.format;
-  const int64_t ratio = config.q_heads / config.kv_heads;
   std::vector<Real> out(static_cast<size_t>(queries * config.q_heads * f.v_dim));
-  for (int64_t head = 0; head < config.kv_heads; ++head) {
-    std::vector<float> ks, vs;
-    std::vector<int64_t> positions;
-    for (const PageView& page : heads[static_cast<size_t>(head)]) {
-      for (int64_t row = 0; row < page.rows; ++row) {
-        positions.push_back(page.positions ? page.positions[row] : page.first_position + row);
-        ks.resize(positions.size() * static_cast<size_t>(f.k_dim));
-        vs.resize(positions.size() * static_cast<size_t>(f.v_dim));
-        read_row(f, page.data, row, ks.data() + ks.size() - f.k_dim,
-                 vs.data() + vs.size() - f.v_dim);
+  for_each_answer(config, queries, heads, [&](int64_t t, int64_t h, const DecodedRows& rows) {
+    const int64_t at = t * config.q_heads + h;
+    const auto weights = naive_weights<Real>(config, first_position + t, q + at * f.k_dim, rows);
+    for (int64_t j = 0; j < rows.size(); ++j) {
+      for (int64_t i = 0; i < f.v_dim; ++i) {
+        if (weights[j] != 0) out[at * f.v_dim + i] += weights[j] * Real{rows.v[j * f.v_dim + i]};
       }
     }
-    for (int64_t t = 0; t < queries; ++t) {
-      const int64_t now = first_position + t;
-      for (int64_t h = head * ratio; h < (head + 1) * ratio; ++h) {
-        const float* query = q + (t * config.q_heads + h) * f.k_dim;
-        Real* o = out.data() + (t * config.q_heads + h) * f.v_dim;
-        std::vector<Real> scores(positions.size(), -std::numeric_limits<Real>::infinity());
-        Real top = -std::numeric_limits<Real>::infinity(), sum = 0;
-        for (size_t j = 0; j < positions.size(); ++j) {
-          if (positions[j] > now) continue;
-          if (config.window > 0 && positions[j] <= now - config.window &&
-              positions[j] >= config.sink)
-            continue;
-          Real dot = 0;
-          for (int64_t i = 0; i < f.k_dim; ++i)
-            dot += Real{query[i]} * Real{ks[j * static_cast<size_t>(f.k_dim) + i]};
-          scores[j] = dot * Real{config.scale};
-          if (config.softcap > 0)
-            scores[j] = Real{config.softcap} * std::tanh(scores[j] / Real{config.softcap});
-          top = std::max(top, scores[j]);
-        }
-        if (std::isinf(top)) continue;
-        for (size_t j = 0; j < positions.size(); ++j) {
-          const Real p = std::exp(scores[j] - top);
-          if (p == 0) continue;
-          sum += p;
-          for (int64_t i = 0; i < f.v_dim; ++i)
-            o[i] += p * Real{vs[j * static_cast<size_t>(f.v_dim) + i]};
-        }
-        for (int64_t i = 0; i < f.v_dim; ++i) o[i] /= sum;
-      }
-    }
-  }
+  });
   return out;
 }
+
+// What multiplying codes in whole numbers (paged_attention.h) may cost: queries and weights are
+// rounded to steps, and these errors are independent and uniform. Where rows are read as floats it
+// costs nothing.
+class RoundingError {
+ public:
+  explicit RoundingError(const PagedAttention& config)
+      : config_(config),
+        any_(config.format.quantised() && config.format.group % 32 == 0),
+        top_code_(config.format.encoding == RowEncoding::kQ8 ? 255 : 15),
+        centre_(config.format.encoding == RowEncoding::kQ8 ? 128 : 8) {}
+
+  // Variance of the score of each row.
+  std::vector<double> score_variance(const float* query, const DecodedRows& rows) const {
+    const RowFormat& f = config_.format;
+    std::vector<double> variance(rows.positions.size());
+    for (int64_t j = 0; j < rows.size() && any_; ++j) {
+      for (int64_t g = 0; g < f.k_dim; g += f.group) {
+        double largest = 0;
+        for (int64_t i = 0; i < f.group; ++i) {
+          largest = std::max(largest, std::abs(double{query[g + i]}));
+        }
+        const double step = largest * config_.scale / kLevels;
+        const double reach = scale_of(rows.k.data() + j * f.k_dim + g) * centre_;
+        variance[j] += step * step / 12 * static_cast<double>(f.group) * reach * reach;
+      }
+    }
+    return variance;
+  }
+
+  // Standard deviation of each answer: a first-order step carries the errors there.
+  std::vector<double> deviation(int64_t queries, int64_t first_position, const float* q,
+                                std::span<const std::span<const PageView>> heads) const {
+    const RowFormat& f = config_.format;
+    std::vector<double> out(static_cast<size_t>(queries * config_.q_heads * f.v_dim));
+    if (!any_) return out;
+    for_each_answer(config_, queries, heads, [&](int64_t t, int64_t h, const DecodedRows& rows) {
+      const int64_t at = t * config_.q_heads + h;
+      const float* query = q + at * f.k_dim;
+      const auto weights = naive_weights<double>(config_, first_position + t, query, rows);
+      const auto scores = score_variance(query, rows);
+      for (int64_t g = 0; g < f.v_dim; g += f.group) {
+        const double weighing = weight_variance(weights, rows, g);
+        for (int64_t i = g; i < g + f.group; ++i) {
+          double mean = 0, variance = weighing;
+          for (int64_t j = 0; j < rows.size(); ++j) mean += weights[j] * rows.v[j * f.v_dim + i];
+          for (int64_t j = 0; j < rows.size(); ++j) {
+            const double moves = weights[j] * (rows.v[j * f.v_dim + i] - mean);
+            variance += moves * moves * scores[j];
+          }
+          out[at * f.v_dim + i] = std::sqrt(variance);
+        }
+      }
+    });
+    return out;
+  }
+
+ private:
+  static constexpr double kLevels = 32639;  // steps to the largest element, at least
+
+  // Of the group that x lies in: its codes reach from 0 to the top.
+  double scale_of(const float* x) const {
+    const auto [low, high] = std::minmax_element(x, x + config_.format.group);
+    return (double{*high} - *low) / top_code_;
+  }
+  // Of an answer in the group from dimension g on: a page's weights times scales are rounded to
+  // steps of the largest.
+  double weight_variance(const std::vector<double>& weights, const DecodedRows& rows,
+                         int64_t g) const {
+    double variance = 0;
+    for (int64_t page = 0; page < rows.size(); page += kPageRows) {
+      double largest = 0, count = 0;
+      for (int64_t j = page; j < std::min(rows.size(), page + kPageRows); ++j) {
+        largest =
+            std::max(largest, weights[j] * scale_of(rows.v.data() + j * config_.format.v_dim + g));
+        count += weights[j] > 0;
+      }
+      const double step = largest / kLevels;
+      variance += step * step / 12 * count * centre_ * centre_;
+    }
+    return variance;
+  }
+
+  const PagedAttention& config_;
+  bool any_;
+  double top_code_, centre_;
+};
 
 inline std::vector<float> normals(Rng& rng, int64_t n) {
   std::vector<float> x(static_cast<size_t>(n));

@@ -2,319 +2,162 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+
+// The byte dot products of AVX-512 VNNI, which Highway builds for on request only.
+#define HWY_WANT_AVX3_DL
+#include "mneme/kernels/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "mneme/kernels/attention_tile.cc"
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "mneme/kernels/attention_expand-inl.h"
-#include "mneme/kernels/attention_product-inl.h"
-#include "mneme/kernels/exp2-inl.h"
+#include "mneme/kernels/attention_pages-inl.h"
+#include "mneme/kernels/attention_softmax-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mneme {
 namespace HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-constexpr float kNothing = -std::numeric_limits<float>::infinity();
-
-// The rows of a page that one query sees: [0, sink) and [low, high).
-struct VisibleRows {
-  int32_t sink = 0, low = 0, high = 0;
-  int32_t begin() const { return sink > 0 ? 0 : low; }
-  int32_t end() const { return std::max(sink, high); }
-  bool empty() const { return sink == 0 && low >= high; }
+template <class Pages>
+struct ScoreRows {
+  const Pages& pages;
+  template <int kRows>
+  HWY_NOINLINE void run(int64_t first) const {
+    const Span span = seen_by(pages.step, first, kRows);
+    if (span.end > 0) pages.template score<kRows>(first, span);
+  }
 };
 
-// How many of the page's rows lie at positions <= position.
-inline int32_t rows_up_to(const PageView& page, int64_t position) {
-  if (page.positions == nullptr) {
-    return static_cast<int32_t>(
-        std::clamp<int64_t>(position - page.first_position + 1, 0, page.rows));
+template <class Pages>
+struct AddValues {
+  const Pages& pages;
+  template <int kRows>
+  HWY_NOINLINE void run(int64_t first) const {
+    const Span span = seen_by(pages.step, first, kRows);
+    if (span.end > 0) pages.template add_values<kRows>(first, span);
   }
-  if (page.positions[page.rows - 1] <= position) return page.rows;
-  return static_cast<int32_t>(
-      std::upper_bound(page.positions, page.positions + page.rows, position) - page.positions);
-}
-
-inline VisibleRows visible_rows(const PagedAttention& config, const PageView& page,
-                                int64_t position) {
-  VisibleRows rows;
-  rows.high = rows_up_to(page, position);
-  if (config.window <= 0) return rows;
-  rows.low = rows_up_to(page, position - config.window);
-  rows.sink = std::min(rows.low, rows_up_to(page, config.sink - 1));
-  if (rows.low >= rows.high) rows.low = rows.high = 0;
-  return rows;
-}
-
-// Everything one page does to one group of kRows query rows.
-struct PageStep {
-  const TilePlan& plan;
-  const TileMemory& memory;
-  const Partial& partial;
-  const VisibleRows* visible;  // [queries]
-  int64_t ahead;               // bytes from this page to the next
 };
 
-// s [kRows, 64]: scores of rows `first`... against `columns` rows of the page.
-template <int kRows, class B>
-HWY_INLINE void score_rows(const PageStep& step, const B& keys, int64_t first, int64_t columns,
-                           float* s) {
-  const TilePlan& plan = step.plan;
-  const int64_t dim = plan.config.format.k_dim;
-  const float* q = step.memory.q + first * dim;
-  if (plan.k_groups == 0) {
-    multiply<kRows>(q, dim, 0, dim, keys, 0, columns, nullptr, s, kPageRows);
-    return;
-  }
-  const Floats d;
-  HWY_ALIGN float dots[kRows * kPageRows];
-  const int64_t group = plan.config.format.group;
-  for (int64_t g = 0; g < plan.k_groups; ++g) {
-    multiply<kRows>(q, dim, g * group, (g + 1) * group, keys, 0, columns, nullptr, dots, kPageRows);
-    const float* scales = step.memory.k_scales + g * kPageRows;
-    const float* biases = step.memory.k_biases + g * kPageRows;
-    for (int r = 0; r < kRows; ++r) {
-      const FloatVector q_sum = hn::Set(d, step.memory.q_sums[(first + r) * plan.k_groups + g]);
-      for (int64_t j = 0; j < columns; j += kLanes) {
-        float* to = s + r * kPageRows + j;
-        const FloatVector before = g == 0 ? hn::Zero(d) : hn::Load(d, to);
-        const FloatVector shifted = hn::MulAdd(hn::LoadU(d, biases + j), q_sum, before);
-        hn::Store(
-            hn::MulAdd(hn::Load(d, dots + r * kPageRows + j), hn::LoadU(d, scales + j), shifted), d,
-            to);
-      }
-    }
-  }
-}
-
-// Caps and masks the scores of one row in place and returns their maximum.
-HWY_INLINE float mask_scores(const VisibleRows& visible, float cap, int64_t columns, float* s) {
-  const Floats d;
-  const hn::RebindToSigned<Floats> di;
-  FloatVector top = hn::Set(d, kNothing);
-  const bool all = visible.begin() == 0 && visible.low <= visible.sink && visible.end() >= columns;
-  for (int64_t j = 0; j < columns; j += kLanes) {
-    FloatVector score = hn::Load(d, s + j);
-    if (cap > 0) score = hn::Mul(hn::Set(d, cap), tanh_of(score));
-    if (!all) {
-      const auto slot = hn::Iota(di, static_cast<int32_t>(j));
-      const auto in_sink = hn::Lt(slot, hn::Set(di, visible.sink));
-      const auto in_window = hn::AndNot(hn::Lt(slot, hn::Set(di, visible.low)),
-                                        hn::Lt(slot, hn::Set(di, visible.high)));
-      const auto seen = hn::RebindMask(d, hn::Or(in_sink, in_window));
-      score = hn::IfThenElse(seen, score, hn::Set(d, kNothing));
-    }
-    if (cap > 0 || !all) hn::Store(score, d, s + j);
-    top = hn::Max(top, score);
-  }
-  return hn::GetLane(hn::MaxOfLanes(d, top));
-}
-
-template <int kRows, class K, class V>
-HWY_NOINLINE void attend_rows(const PageStep& step, const K& keys, const V& values, int64_t first) {
-  const TilePlan& plan = step.plan;
-  const Floats d;
-  // The span of rows that some query of the group sees.
-  int64_t begin = kPageRows, end = 0;
-  for (int64_t t = first / plan.ratio; t <= (first + kRows - 1) / plan.ratio; ++t) {
-    if (step.visible[t].empty()) continue;
-    begin = std::min<int64_t>(begin, step.visible[t].begin());
-    end = std::max<int64_t>(end, step.visible[t].end());
-  }
-  if (end == 0) return;
-  const int64_t columns =
-      std::is_same_v<K, F32Reader> ? (end + kLanes - 1) / kLanes * kLanes : kPageRows;
-
-  HWY_ALIGN float p[kRows * kPageRows];
-  score_rows<kRows>(step, keys, first, columns, p);
-
-  // The new maxima, and the factor that the old sums shrink by.
-  HWY_ALIGN float base[16];
-  HWY_ALIGN float alpha[16] = {};
-  float* max = step.partial.max + first;
-  for (int r = 0; r < kRows; ++r) {
-    const float top =
-        mask_scores(step.visible[(first + r) / plan.ratio], plan.cap, columns, p + r * kPageRows);
-    const float next = std::max(max[r], top);
-    base[r] = next == kNothing ? 0.0f : next;
-    alpha[r] = max[r] - base[r];
-    max[r] = next;
-  }
-  for (int64_t r = 0; r < kRows; r += kLanes) {
-    hn::Store(exp2_of(hn::Load(d, alpha + r)), d, alpha + r);
-  }
-
-  for (int r = 0; r < kRows; ++r) {
-    float* row = p + r * kPageRows;
-    const FloatVector shift = hn::Set(d, base[r]);
-    FloatVector sum = hn::Zero(d);
-    for (int64_t j = 0; j < columns; j += kLanes) {
-      const FloatVector weight = exp2_of(hn::Sub(hn::Load(d, row + j), shift));
-      hn::Store(weight, d, row + j);
-      sum = hn::Add(sum, weight);
-    }
-    float* lanes = step.memory.sum_lanes + (first + r) * 16;
-    hn::StoreU(hn::MulAdd(hn::LoadU(d, lanes), hn::Set(d, alpha[r]), sum), d, lanes);
-  }
-
-  const int64_t stride = plan.v_stride;
-  float* o = step.partial.values + first * stride;
-  if (plan.v_groups == 0) {
-    multiply<kRows>(p, kPageRows, begin, end, values, 0, stride, alpha, o, stride);
-    return;
-  }
-  HWY_ALIGN float scaled[kRows * kPageRows];
-  const int64_t group = plan.config.format.group;
-  for (int64_t g = 0; g < plan.v_groups; ++g) {
-    const float* scales = step.memory.v_scales + g * kPageRows;
-    const float* biases = step.memory.v_biases + g * kPageRows;
-    for (int r = 0; r < kRows; ++r) {
-      float* lanes = step.memory.bias_lanes + ((first + r) * plan.v_groups + g) * 16;
-      FloatVector bias = hn::Mul(hn::LoadU(d, lanes), hn::Set(d, alpha[r]));
-      for (int64_t j = 0; j < columns; j += kLanes) {
-        const FloatVector weight = hn::Load(d, p + r * kPageRows + j);
-        hn::Store(hn::Mul(weight, hn::LoadU(d, scales + j)), d, scaled + r * kPageRows + j);
-        bias = hn::MulAdd(weight, hn::LoadU(d, biases + j), bias);
-      }
-      hn::StoreU(bias, d, lanes);
-    }
-    multiply<kRows>(scaled, kPageRows, begin, end, values, g * group, group, alpha, o + g * group,
-                    stride);
-  }
-}
-
-template <class K, class V>
-HWY_INLINE void attend_page(const PageStep& step, int64_t rows, const K& keys, const V& values) {
+// Runs `body` for all rows of a tile, in groups of at most kTileRows.
+template <class Body>
+HWY_INLINE void for_each_group(int64_t rows, const Body& body) {
   const int64_t groups = (rows + kTileRows - 1) / kTileRows;
   for (int64_t g = 0; g < groups; ++g) {
     const int64_t first = g * rows / groups;
     switch ((g + 1) * rows / groups - first) {
       case 1:
-        attend_rows<1>(step, keys, values, first);
+        body.template run<1>(first);
         break;
       case 2:
-        attend_rows<2>(step, keys, values, first);
+        body.template run<2>(first);
         break;
       case 3:
-        attend_rows<3>(step, keys, values, first);
+        body.template run<3>(first);
         break;
       case 4:
-        attend_rows<4>(step, keys, values, first);
+        body.template run<4>(first);
         break;
       case 5:
-        attend_rows<5>(step, keys, values, first);
+        body.template run<5>(first);
         break;
       default:
-        attend_rows<6>(step, keys, values, first);
+        body.template run<6>(first);
     }
   }
 }
 
-// Reads the page in its encoding where few rows ask, through an expanded copy where many do.
-template <class K, class V>
-HWY_INLINE void attend_encoded(const PageStep& step, int64_t rows, const PageView& page,
-                               const K& keys, const V& values) {
-  const RowFormat& format = step.plan.config.format;
-  const F32Reader expanded_keys{step.memory.keys, kPageRows};
-  const F32Reader expanded_values{step.memory.values, step.plan.v_stride};
-  constexpr bool kPlain = std::is_same_v<K, F32Reader>;
-  const int64_t width = step.plan.v_groups > 0 ? format.group : format.v_dim;
-  const bool whole = width % (kPlain ? kLanes : kTileColumns) == 0 && width % 16 == 0;
-  if (whole && (kPlain || rows <= 2 * kTileRows)) {
-    attend_page(step, rows, keys, values);
-    return;
-  }
-  expand_values(values, page.rows, format.v_dim, step.plan.v_stride, step.memory.values);
-  if constexpr (kPlain) {
-    attend_page(step, rows, keys, expanded_values);
-  } else {
-    expand_keys(keys, format.k_dim, step.memory.keys);
-    attend_page(step, rows, expanded_keys, expanded_values);
-  }
-}
+struct SplitStep {
+  const TilePlan& plan;
+  const QueryTile& tile;
+  std::span<const PageView> pages, after;
+  const TileMemory& memory;
+  const Partial& partial;
 
-void AttendPage(const PageStep& step, int64_t rows, const PageView& page) {
-  const TilePlan& plan = step.plan;
-  const RowFormat& format = plan.config.format;
-  const std::byte* k = page.data;
-  const std::byte* v = page.data + plan.layout.v;
-  if (format.quantised() && !plan.folded) {
-    expand_unfolded(format, page, plan.v_stride, step.memory.keys, step.memory.values);
-    attend_page(step, rows, F32Reader{step.memory.keys, kPageRows},
-                F32Reader{step.memory.values, plan.v_stride});
-    return;
+  int64_t rows() const { return tile.queries * plan.ratio; }
+  PageStep page(size_t i) const {
+    const int64_t ahead = i < after.size() ? after[i].data - pages[i].data : 0;
+    const auto at = static_cast<int64_t>(i);
+    return {plan,           memory, partial, pages[i], memory.visible + at * tile.queries,
+            at * kPageRows, rows(), ahead};
   }
-  if (plan.folded) {
-    load_tables(format, k + plan.layout.k_scales, k + plan.layout.k_biases, plan.k_groups,
-                page.rows, step.ahead, step.memory.k_scales, step.memory.k_biases);
-    load_tables(format, k + plan.layout.v_scales, k + plan.layout.v_biases, plan.v_groups,
-                page.rows, step.ahead, step.memory.v_scales, step.memory.v_biases);
+  // One line of every 4 KiB that the next split will read: its pages lie all over the memory, and
+  // finding out where takes longer than a line does.
+  void touch_ahead() const {
+    for (const PageView& page : after) {
+      for (int64_t at = 0; at < plan.layout.bytes; at += 4096) fetch_line(page.data, at);
+    }
   }
-  switch (format.encoding) {
-    case RowEncoding::kF32:
-      attend_encoded(step, rows, page, F32Reader{reinterpret_cast<const float*>(k), kPageRows},
-                     F32Reader{reinterpret_cast<const float*>(v), format.v_dim});
-      break;
-    case RowEncoding::kF16: {
-      using Half = HalfReader<hwy::float16_t>;
-      attend_encoded(step, rows, page, Half{reinterpret_cast<const hwy::float16_t*>(k), kPageRows},
-                     Half{reinterpret_cast<const hwy::float16_t*>(v), format.v_dim});
-      break;
+  bool seen(size_t i) const {
+    const VisibleRows* visible = memory.visible + static_cast<int64_t>(i) * tile.queries;
+    return std::any_of(visible, visible + tile.queries,
+                       [](const VisibleRows& v) { return !v.empty(); });
+  }
+};
+
+template <class Pages>
+HWY_NOINLINE void attend_pages(const SplitStep& split) {
+  const TileMemory& memory = split.memory;
+  const Partial& partial = split.partial;
+  const int64_t rows = split.rows(), queries = split.tile.queries;
+  for (size_t i = 0; i < split.pages.size(); ++i) {
+    for (int64_t t = 0; t < queries; ++t) {
+      memory.visible[static_cast<int64_t>(i) * queries + t] =
+          visible_rows(split.plan.config, split.pages[i], split.tile.first_position + t);
     }
-    case RowEncoding::kBF16: {
-      using Half = HalfReader<hwy::bfloat16_t>;
-      attend_encoded(step, rows, page, Half{reinterpret_cast<const hwy::bfloat16_t*>(k), kPageRows},
-                     Half{reinterpret_cast<const hwy::bfloat16_t*>(v), format.v_dim});
-      break;
-    }
-    case RowEncoding::kQ8:
-      attend_encoded(step, rows, page,
-                     Q8Reader{reinterpret_cast<const int8_t*>(k), kPageRows, step.ahead},
-                     Q8Reader{reinterpret_cast<const int8_t*>(v), format.v_dim, step.ahead});
-      break;
-    case RowEncoding::kQ4:
-      attend_encoded(
-          step, rows, page, Q4KeyReader{reinterpret_cast<const uint8_t*>(k), step.ahead},
-          Q4ValueReader{reinterpret_cast<const uint8_t*>(v), format.v_dim / 2, step.ahead});
-      break;
+  }
+  split.touch_ahead();
+  for (size_t i = 0; i < split.pages.size(); ++i) {
+    if (!split.seen(i)) continue;
+    const PageStep step = split.page(i);
+    const Pages pages(step);
+    pages.load_keys();
+    for_each_group(rows, ScoreRows<Pages>{pages});
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    softmax_row(memory.visible + r / split.plan.ratio, queries,
+                static_cast<int64_t>(split.pages.size()), split.plan.cap,
+                memory.weights + r * memory.weight_stride, partial.max + r, partial.sum + r);
+  }
+  for (size_t i = 0; i < split.pages.size(); ++i) {
+    if (!split.seen(i)) continue;
+    const PageStep step = split.page(i);
+    const Pages pages(step);
+    pages.load_values();
+    for_each_group(rows, AddValues<Pages>{pages});
   }
 }
 
 void AttendSplit(const TilePlan& plan, const QueryTile& tile, std::span<const PageView> pages,
-                 const PageView* after, const TileMemory& memory, const Partial& partial) {
-  const int64_t rows = tile.queries * plan.ratio;
-  const Floats d;
-  std::fill(partial.max, partial.max + rows, kNothing);
+                 std::span<const PageView> after, const TileMemory& memory,
+                 const Partial& partial) {
+  const SplitStep split{plan, tile, pages, after, memory, partial};
+  const int64_t rows = split.rows(), group = plan.config.format.group;
   std::fill(partial.values, partial.values + rows * plan.v_stride, 0.0f);
-  std::fill(memory.sum_lanes, memory.sum_lanes + rows * 16, 0.0f);
-  std::fill(memory.bias_lanes, memory.bias_lanes + rows * plan.v_groups * 16, 0.0f);
-  VisibleRows visible[kMaxTileQueries];
-  for (size_t i = 0; i < pages.size(); ++i) {
-    const PageView& page = pages[i];
-    const PageView* next = i + 1 < pages.size() ? &pages[i + 1] : after;
-    bool any = false;
-    for (int64_t t = 0; t < tile.queries; ++t) {
-      visible[t] = visible_rows(plan.config, page, tile.first_position + t);
-      any = any || !visible[t].empty();
-    }
-    if (!any) continue;
-    const int64_t ahead = next == nullptr ? 0 : next->data - page.data;
-    AttendPage({plan, memory, partial, visible, ahead}, rows, page);
+  switch (plan.config.format.encoding) {
+    case RowEncoding::kF32:
+      return attend_pages<FloatPages<float>>(split);
+    case RowEncoding::kF16:
+      return attend_pages<FloatPages<hwy::float16_t>>(split);
+    case RowEncoding::kBF16:
+      return attend_pages<FloatPages<hwy::bfloat16_t>>(split);
+    case RowEncoding::kQ8:
+    case RowEncoding::kQ4:
+      break;
   }
-  const auto sum_of = [&](const float* lanes) HWY_ATTR {
-    FloatVector sum = hn::LoadU(d, lanes);
-    for (int64_t i = kLanes; i < 16; i += kLanes) sum = hn::Add(sum, hn::LoadU(d, lanes + i));
-    return hn::GetLane(hn::SumOfLanes(d, sum));
-  };
+  if (!plan.folded) return attend_pages<ExpandedPages>(split);
+  std::fill(memory.bias_lanes, memory.bias_lanes + rows * plan.v_groups * 16, 0.0f);
+  if (plan.config.format.encoding == RowEncoding::kQ8) {
+    attend_pages<CodePages<8>>(split);
+  } else {
+    attend_pages<CodePages<4>>(split);
+  }
+  const Floats d;
   for (int64_t r = 0; r < rows; ++r) {
-    partial.sum[r] = sum_of(memory.sum_lanes + r * 16);
     for (int64_t g = 0; g < plan.v_groups; ++g) {
-      const FloatVector bias = hn::Set(d, sum_of(memory.bias_lanes + (r * plan.v_groups + g) * 16));
-      const int64_t group = plan.config.format.group;
+      const float* lanes = memory.bias_lanes + (r * plan.v_groups + g) * 16;
+      const FloatVector bias = hn::SumOfLanes(d, hn::LoadU(d, lanes));
       float* o = partial.values + r * plan.v_stride + g * group;
       for (int64_t i = 0; i < group; i += kLanes) {
         hn::StoreU(hn::Add(hn::LoadU(d, o + i), bias), d, o + i);
@@ -342,23 +185,35 @@ void MergePartial(const TilePlan& plan, int64_t rows, const Partial& part, const
   }
 }
 
+// A query row of folded formats: q [Dk], already scaled.
+HWY_INLINE void code_row(const TilePlan& plan, const TileMemory& memory, int64_t row,
+                         const float* q) {
+  const Floats d;
+  const RowFormat& format = plan.config.format;
+  const int32_t centre = format.encoding == RowEncoding::kQ8 ? 128 : 8;
+  for (int64_t g = 0; g < plan.k_groups; ++g) {
+    const int64_t at = row * plan.k_groups + g, first = g * format.group;
+    int32_t sum_of_factors = 0;
+    memory.q_steps[at] = code_query(q, first, format.group, format.k_dim,
+                                    memory.q_factors + row * format.k_dim, &sum_of_factors);
+    memory.q_offsets[at] = centre * sum_of_factors;
+    FloatVector sum = hn::Zero(d);
+    for (int64_t i = first; i < first + format.group; i += kLanes) {
+      sum = hn::Add(sum, hn::LoadU(d, q + i));
+    }
+    memory.q_sums[at] = hn::GetLane(hn::SumOfLanes(d, sum));
+  }
+}
+
 void LoadQueries(const TilePlan& plan, const QueryTile& tile, const TileMemory& memory) {
   const int64_t dim = plan.config.format.k_dim;
-  const int64_t group = plan.config.format.group;
   for (int64_t t = 0; t < tile.queries; ++t) {
     for (int64_t h = 0; h < plan.ratio; ++h) {
       const float* from = tile.q + (t * plan.config.q_heads + h) * dim;
-      float* to = memory.q + (t * plan.ratio + h) * dim;
+      const int64_t row = t * plan.ratio + h;
+      float* to = memory.q + (plan.folded ? 0 : row * dim);
       for (int64_t i = 0; i < dim; ++i) to[i] = from[i] * plan.q_factor;
-      for (int64_t g = 0; g < plan.k_groups; ++g) {
-        const Floats d;
-        FloatVector sum = hn::Zero(d);
-        for (int64_t i = 0; i < group; i += kLanes) {
-          sum = hn::Add(sum, hn::LoadU(d, to + g * group + i));
-        }
-        memory.q_sums[(t * plan.ratio + h) * plan.k_groups + g] =
-            hn::GetLane(hn::SumOfLanes(d, sum));
-      }
+      if (plan.folded) code_row(plan, memory, row, to);
     }
   }
 }
@@ -387,7 +242,8 @@ HWY_EXPORT(Exp2);
 HWY_EXPORT(Tanh);
 
 void attend_split(const TilePlan& plan, const QueryTile& tile, std::span<const PageView> pages,
-                  const PageView* after, const TileMemory& memory, const Partial& partial) {
+                  std::span<const PageView> after, const TileMemory& memory,
+                  const Partial& partial) {
   HWY_DYNAMIC_DISPATCH(AttendSplit)(plan, tile, pages, after, memory, partial);
 }
 

@@ -1,6 +1,7 @@
-// One tile of query rows against the pages of one split, by online softmax (papers/01 section 3,
-// forward): the arithmetic of paged_attention, shared by its two schedules (many queries: a task
-// walks all splits of its tile; few queries: a task per split), so that both give the same bits.
+// One tile of query rows against the pages of one split (papers/01 section 3, forward): the
+// arithmetic of paged_attention, shared by its two schedules (many queries: a task walks all splits
+// of its tile; few queries: a task per split), so that both give the same bits. A split is done in
+// three passes: all its scores, their softmax, all its values; splits are merged by online softmax.
 // Scores are in units of log2: p = 2^(s - max). Tests: attention_tile_test.cc,
 // paged_attention_test.cc.
 #pragma once
@@ -8,6 +9,7 @@
 #include <cstdint>
 #include <span>
 
+#include "mneme/kernels/attention_visible.h"
 #include "mneme/kernels/paged_attention.h"
 #include "mneme/kernels/row_page.h"
 
@@ -17,14 +19,16 @@ inline constexpr int64_t kMaxTileQueries = 96;
 
 // What is the same for every tile of a call.
 struct TilePlan {
-  explicit TilePlan(const PagedAttention& attention);
+  // At most `most_split_pages` pages of one KV head lie in one split.
+  TilePlan(const PagedAttention& attention, int64_t most_split_pages);
 
   PagedAttention config;
   PageLayout layout;
+  int64_t split_pages = 1;
   int64_t ratio = 1;         // query heads of one KV head
   int64_t tile_queries = 1;  // queries of a full tile
-  // Scales and biases are folded into the products where groups fill whole vectors of every SIMD
-  // target (a multiple of 32); other groups are expanded to values, page by page.
+  // Codes are multiplied as they are stored where groups fill whole vectors of every SIMD target (a
+  // multiple of 32); other groups are expanded to values, page by page.
   bool folded = false;
   int64_t k_groups = 0, v_groups = 0;  // of folded formats, else 0
   int64_t v_stride = 0;                // v_dim rounded up to whole vectors
@@ -50,27 +54,39 @@ struct Partial {
   float* values;  // [rows, v_stride]
 };
 
-// Working memory of one task.
+// Working memory of one task. Folded formats hold queries and weights as whole numbers of a step
+// (attention_codes-inl.h) instead of q.
 struct TileMemory {
   TileMemory(const TilePlan& plan, int64_t rows, float* memory);
-  float* q;           // [rows, Dk] times q_factor
-  float* q_sums;      // [rows, k_groups]
-  float* sum_lanes;   // [rows, 16]
-  float* bias_lanes;  // [rows, v_groups, 16]
-  float* k_scales;    // [k_groups, 64]
+  float* q;            // [rows, Dk] times q_factor
+  int32_t* q_factors;  // [rows, Dk]
+  int32_t* q_offsets;  // [rows, k_groups] sum of the factors times the centre of the codes
+  float* q_steps;      // [rows, k_groups]
+  float* q_sums;       // [rows, k_groups] sums of q
+  int32_t* p_factors;  // [rows, 64] of the page and the group in hand
+  float* p_steps;      // [rows]
+  float* bias_lanes;   // [rows, v_groups, 16]
+  float* k_scales;     // [k_groups, 64]
   float* k_biases;
   float* v_scales;  // [v_groups, 64]
   float* v_biases;
-  float* keys;    // [Dk, 64] of the page in hand, expanded
-  float* values;  // [64, v_stride]
+  float* keys;           // [Dk, 64] of the page in hand, expanded
+  float* values;         // [64, v_stride]
+  VisibleRows* visible;  // [split_pages, tile_queries]
+  float* sum_factors;    // [rows] for add_weight_sums
+  // Scores, then weights relative to the split's maximum, of the split's pages in order. The caller
+  // may put its own memory here to keep the weights of all splits.
+  float* weights;  // [rows, weight_stride], 64 for each page
+  int64_t weight_stride;
 };
 
 void load_queries(const TilePlan& plan, const QueryTile& tile, const TileMemory& memory);
 
-// Overwrites `partial` with the tile over `pages` (one split's). `after` is the page that the
-// caller will read next, or null: it is fetched ahead.
+// Overwrites `partial` with the tile over `pages` (one split's). `after` are the pages that the
+// caller will read next, or none: they are fetched ahead.
 void attend_split(const TilePlan& plan, const QueryTile& tile, std::span<const PageView> pages,
-                  const PageView* after, const TileMemory& memory, const Partial& partial);
+                  std::span<const PageView> after, const TileMemory& memory,
+                  const Partial& partial);
 
 // total = nothing seen yet.
 void clear_partial(const TilePlan& plan, int64_t rows, const Partial& total);

@@ -1,27 +1,17 @@
+// Tests see the target that only attention is built for.
+#define HWY_WANT_AVX3_DL
 #include "mneme/kernels/attention_tile.h"
 
 #include <gtest/gtest.h>
 
-#include <hwy/targets.h>
-
 #include <cmath>
-#include <functional>
 #include <limits>
 #include <vector>
 
+#include "mneme/kernels/targets_testing.h"
+
 namespace mneme {
 namespace {
-
-void for_each_target(const std::function<void()>& body) {
-  for (const auto target : hwy::SupportedAndGeneratedTargets()) {
-    hwy::SetSupportedTargetsForTest(target);
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    SCOPED_TRACE(hwy::TargetName(target));
-    body();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-}
 
 std::vector<float> grid(float from, float to, int64_t n) {
   std::vector<float> x(static_cast<size_t>(n));
@@ -71,7 +61,7 @@ TEST(AttentionTile, TanhErrsRelativelyByLessThan4e7) {
 
 TEST(AttentionTile, TilesHoldWholeQueries) {
   for (const auto& [q_heads, kv_heads] : {std::pair<int64_t, int64_t>{9, 3}, {1, 1}, {500, 1}}) {
-    const TilePlan plan({{RowEncoding::kF16, 64, 64}, q_heads, kv_heads});
+    const TilePlan plan({{RowEncoding::kF16, 64, 64}, q_heads, kv_heads}, 8);
     EXPECT_GE(plan.tile_queries, 1);
     EXPECT_LE(plan.tile_queries, kMaxTileQueries);
     EXPECT_GE(plan.memory_floats(plan.ratio), plan.ratio * 64);

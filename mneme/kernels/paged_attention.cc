@@ -6,16 +6,12 @@
 
 #include "mneme/core/checked.h"
 #include "mneme/core/error.h"
+#include "mneme/kernels/attention_splits.h"
+#include "mneme/kernels/attention_sums.h"
 #include "mneme/kernels/attention_tile.h"
 
 namespace mneme {
 namespace {
-
-int64_t position_of(const PageView& page, int64_t row) {
-  return page.positions != nullptr ? page.positions[row] : int64_t{page.first_position} + row;
-}
-
-int64_t split_of(const PageView& page) { return position_of(page, 0) / kSplitPositions; }
 
 void check_pages(int64_t head, std::span<const PageView> pages) {
   int64_t last = -1;
@@ -57,94 +53,164 @@ void check(const PagedAttention& config, int64_t queries, int64_t first_position
   }
 }
 
+void check_sums(std::span<const std::span<double>> sums, const PagedAttention& config,
+                const SplitTable& splits) {
+  if (sums.empty()) return;
+  MNEME_CHECK(static_cast<int64_t>(sums.size()) == config.kv_heads,
+              "paged_attention: expected weight sums of ", config.kv_heads, " KV heads, got ",
+              sums.size());
+  for (int64_t head = 0; head < config.kv_heads; ++head) {
+    MNEME_CHECK(static_cast<int64_t>(sums[static_cast<size_t>(head)].size()) == splits.rows(head),
+                "paged_attention: expected ", splits.rows(head), " weight sums for KV head ", head,
+                ", got ", sums[static_cast<size_t>(head)].size());
+  }
+}
+
 // A call cut into tiles: task = (tile, KV head).
 struct Call {
   const TilePlan& plan;
+  const SplitTable& splits;
   int64_t queries, first_position;
   const float* q;
-  std::span<const std::span<const PageView>> heads;
   float* out;
+  std::span<const std::span<double>> sums;  // [kv_heads][rows], or none wanted
 
+  int64_t heads() const { return plan.config.kv_heads; }
   int64_t tiles() const { return ceil_div(queries, plan.tile_queries); }
+  int64_t most_rows() const { return std::min(plan.tile_queries, queries) * plan.ratio; }
   QueryTile tile(int64_t index, int64_t head) const {
     const int64_t first = index * plan.tile_queries;
     const int64_t row = first * plan.config.q_heads + head * plan.ratio;
     return {std::min(plan.tile_queries, queries - first), first_position + first,
             q + row * plan.config.format.k_dim, out + row * plan.config.format.v_dim};
   }
-};
-
-// Calls body(ordinal, pages) for every split of `pages`, in order; returns their number.
-template <typename Body>
-int64_t for_each_split(std::span<const PageView> pages, Body&& body) {
-  int64_t ordinal = 0;
-  for (size_t begin = 0; begin < pages.size();) {
-    const int64_t split = split_of(pages[begin]);
-    size_t end = begin + 1;
-    while (end < pages.size() && split_of(pages[end]) == split) ++end;
-    body(ordinal++, pages.subspan(begin, end - begin));
-    begin = end;
+  // Floats of a row of weights that holds every page of `head`.
+  int64_t weight_floats(int64_t head) const {
+    return splits.start(head, splits.splits(head)).page * kPageRows;
   }
-  return ordinal;
-}
+  // Adds a split's weights, which lie at memory.weights.
+  void add_sums(int64_t head, int64_t split, int64_t tile_queries, const TileMemory& memory,
+                const float* part_max, const Partial& total, double* to) const {
+    add_weight_sums(
+        {splits.pages(head, split), memory.weights, memory.weight_stride, tile_queries, plan.ratio},
+        part_max, total, memory.sum_factors, to + splits.start(head, split).row);
+  }
+};
 
 // Many queries: a task walks all splits of its tile.
 void attend_by_tile(const Call& call, AttentionScratch& scratch, ThreadPool& pool) {
   const TilePlan& plan = call.plan;
-  const int64_t most = std::min(plan.tile_queries, call.queries) * plan.ratio;
+  const SplitTable& splits = call.splits;
+  const int64_t most = call.most_rows(), heads = call.heads(), tasks = call.tiles() * heads;
   const int64_t memory_floats = plan.memory_floats(most),
                 partial_floats = plan.partial_floats(most);
-  const int64_t worker_floats = memory_floats + 2 * partial_floats;
+  // For sums: the weights and maxima of all splits of a tile, and the worker's own sums.
+  int64_t weight_floats = 0, max_floats = 0, sum_floats = 0;
+  if (!call.sums.empty()) {
+    for (int64_t head = 0; head < heads; ++head) {
+      weight_floats = std::max(weight_floats, most * call.weight_floats(head));
+      sum_floats += 2 * checked_round_up(splits.rows(head), 8, "attention scratch");
+    }
+    max_floats = checked_round_up(most * splits.most_splits(), 16, "attention scratch");
+  }
+  const int64_t worker_floats =
+      memory_floats + 2 * partial_floats + weight_floats + max_floats + sum_floats;
   float* base = scratch.reserve(worker_floats * pool.size());
-  const int64_t heads = plan.config.kv_heads, tasks = call.tiles() * heads;
+  const auto sums_of = [&](int worker) {
+    return reinterpret_cast<double*>(base + worker_floats * (worker + 1) - sum_floats);
+  };
+  for (int worker = 0; worker < pool.size() && sum_floats > 0; ++worker) {
+    std::fill_n(sums_of(worker), sum_floats / 2, 0.0);
+  }
   pool.run(tasks, [&](int64_t task, int worker) {
     // The last tiles see the most rows: they go first, so that no long task is left at the end.
     const int64_t head = (tasks - 1 - task) % heads;
     const QueryTile tile = call.tile((tasks - 1 - task) / heads, head);
     const int64_t rows = tile.queries * plan.ratio;
     float* mine = base + worker_floats * worker;
-    const TileMemory memory(plan, rows, mine);
+    TileMemory memory(plan, rows, mine);
     const Partial part(plan, rows, mine + memory_floats);
     const Partial total(plan, rows, mine + memory_floats + partial_floats);
+    float* weights = mine + memory_floats + 2 * partial_floats;
+    float* maxima = weights + weight_floats;
+    const auto keep_weights = [&](int64_t split) {
+      memory.weight_stride = call.weight_floats(head);
+      memory.weights = weights + splits.start(head, split).page * kPageRows;
+    };
     load_queries(plan, tile, memory);
     clear_partial(plan, rows, total);
-    const std::span<const PageView> all = call.heads[static_cast<size_t>(head)];
-    for_each_split(all, [&](int64_t, std::span<const PageView> pages) {
-      const PageView* after = &pages.back() == &all.back() ? nullptr : &pages.back() + 1;
-      attend_split(plan, tile, pages, after, memory, part);
+    for (int64_t split = 0; split < splits.splits(head); ++split) {
+      if (sum_floats > 0) keep_weights(split);
+      attend_split(plan, tile, splits.pages(head, split), splits.pages(head, split + 1), memory,
+                   part);
+      if (sum_floats > 0) std::copy_n(part.max, rows, maxima + split * most);
       merge_partial(plan, rows, part, total);
-    });
+    }
     finish_tile(plan, tile, total);
+    if (sum_floats == 0) return;
+    double* sums = sums_of(worker);
+    for (int64_t before = 0; before < head; ++before) {
+      sums += checked_round_up(splits.rows(before), 8, "attention scratch");
+    }
+    for (int64_t split = 0; split < splits.splits(head); ++split) {
+      keep_weights(split);
+      call.add_sums(head, split, tile.queries, memory, maxima + split * most, total, sums);
+    }
   });
+  for (int worker = 0; worker < pool.size() && sum_floats > 0; ++worker) {
+    const double* from = sums_of(worker);
+    for (const std::span<double>& to : call.sums) {
+      for (size_t row = 0; row < to.size(); ++row) to[row] += from[row];
+      from += checked_round_up(static_cast<int64_t>(to.size()), 8, "attention scratch");
+    }
+  }
 }
 
 // Few queries: a task per (tile, KV head, split), whose partial results are merged in order.
-void attend_by_split(const Call& call, int64_t splits, AttentionScratch& scratch,
-                     ThreadPool& pool) {
+void attend_by_split(const Call& call, AttentionScratch& scratch, ThreadPool& pool) {
   const TilePlan& plan = call.plan;
-  const int64_t most = std::min(plan.tile_queries, call.queries) * plan.ratio;
+  const SplitTable& table = call.splits;
+  const int64_t most = call.most_rows(), heads = call.heads(), tiles = call.tiles();
+  const int64_t splits = table.most_splits();
   const int64_t memory_floats = plan.memory_floats(most),
                 partial_floats = plan.partial_floats(most);
-  const int64_t heads = plan.config.kv_heads, tiles = call.tiles();
   const int64_t parts = tiles * heads * (splits + 1);  // one more for the total
-  float* base = scratch.reserve(memory_floats * pool.size() + partial_floats * parts);
+  // For sums: the weights of every tile and KV head.
+  int64_t weight_floats = 0;
+  for (int64_t head = 0; head < heads && !call.sums.empty(); ++head) {
+    weight_floats = std::max(weight_floats, most * call.weight_floats(head));
+  }
+  float* base = scratch.reserve(memory_floats * pool.size() + partial_floats * parts +
+                                weight_floats * tiles * heads);
   float* partials = base + memory_floats * pool.size();
+  float* weights = partials + partial_floats * parts;
   const auto partial_at = [&](int64_t tile, int64_t head, int64_t split, int64_t rows) {
     return Partial(plan, rows,
                    partials + ((tile * heads + head) * (splits + 1) + split) * partial_floats);
   };
-  pool.run(tiles * heads * splits, [&](int64_t task, int worker) {
+  const auto memory_at = [&](int64_t tile, int64_t head, int64_t split, int64_t rows, int worker) {
+    TileMemory memory(plan, rows, base + memory_floats * worker);
+    if (weight_floats > 0) {
+      memory.weight_stride = call.weight_floats(head);
+      memory.weights = weights + (tile * heads + head) * weight_floats +
+                       table.start(head, split).page * kPageRows;
+    }
+    return memory;
+  };
+  const int64_t tasks = tiles * heads * splits;
+  pool.run(tasks, [&](int64_t task, int worker) {
     const int64_t split = task % splits, head = task / splits % heads,
                   index = task / splits / heads;
+    if (split >= table.splits(head)) return;
     const QueryTile tile = call.tile(index, head);
     const int64_t rows = tile.queries * plan.ratio;
-    const TileMemory memory(plan, rows, base + memory_floats * worker);
-    for_each_split(call.heads[static_cast<size_t>(head)], [&](int64_t ordinal,
-                                                              std::span<const PageView> pages) {
-      if (ordinal != split) return;
-      load_queries(plan, tile, memory);
-      attend_split(plan, tile, pages, nullptr, memory, partial_at(index, head, split, rows));
-    });
+    const TileMemory memory = memory_at(index, head, split, rows, worker);
+    // Workers take turns, so this one comes to be after as many tasks as there are workers.
+    const int64_t next = std::min(task + pool.size(), tasks - 1);
+    load_queries(plan, tile, memory);
+    attend_split(plan, tile, table.pages(head, split),
+                 table.pages(next / splits % heads, next % splits), memory,
+                 partial_at(index, head, split, rows));
   });
   const auto merge = [&](int64_t task, int) {
     const int64_t head = task % heads, index = task / heads;
@@ -152,10 +218,9 @@ void attend_by_split(const Call& call, int64_t splits, AttentionScratch& scratch
     const int64_t rows = tile.queries * plan.ratio;
     const Partial total = partial_at(index, head, splits, rows);
     clear_partial(plan, rows, total);
-    for_each_split(call.heads[static_cast<size_t>(head)],
-                   [&](int64_t split, std::span<const PageView>) {
-                     merge_partial(plan, rows, partial_at(index, head, split, rows), total);
-                   });
+    for (int64_t split = 0; split < table.splits(head); ++split) {
+      merge_partial(plan, rows, partial_at(index, head, split, rows), total);
+    }
     finish_tile(plan, tile, total);
   };
   // Waking the pool costs microseconds: worth it for long merges only.
@@ -165,6 +230,17 @@ void attend_by_split(const Call& call, int64_t splits, AttentionScratch& scratch
   } else {
     pool.run(tiles * heads, merge);
   }
+  if (weight_floats == 0) return;
+  pool.run(heads * splits, [&](int64_t task, int worker) {
+    const int64_t head = task / splits, split = task % splits;
+    if (split >= table.splits(head)) return;
+    for (int64_t index = 0; index < tiles; ++index) {
+      const int64_t queries = call.tile(index, head).queries, rows = queries * plan.ratio;
+      call.add_sums(head, split, queries, memory_at(index, head, split, rows, worker),
+                    partial_at(index, head, split, rows).max, partial_at(index, head, splits, rows),
+                    call.sums[static_cast<size_t>(head)].data());
+    }
+  });
 }
 
 }  // namespace
@@ -177,20 +253,24 @@ float* AttentionScratch::reserve(int64_t floats) {
   return storage_.data() + (kLine - address % kLine) % kLine / sizeof(float);
 }
 
+int64_t* AttentionScratch::reserve_integers(int64_t count) {
+  if (integers_.size() < static_cast<size_t>(count)) integers_.resize(static_cast<size_t>(count));
+  return integers_.data();
+}
+
 void paged_attention(const PagedAttention& config, int64_t queries, int64_t first_position,
                      const float* q, std::span<const std::span<const PageView>> heads, float* out,
-                     AttentionScratch& scratch, ThreadPool& pool) {
+                     AttentionScratch& scratch, ThreadPool& pool,
+                     std::span<const std::span<double>> weight_sums) {
   check(config, queries, first_position, heads);
   if (queries == 0) return;
-  const TilePlan plan(config);
-  const Call call{plan, queries, first_position, q, heads, out};
-  int64_t splits = 0;
-  for (const std::span<const PageView> pages : heads) {
-    splits = std::max(splits, for_each_split(pages, [](int64_t, std::span<const PageView>) {}));
-  }
+  const SplitTable splits(heads, scratch);
+  check_sums(weight_sums, config, splits);
+  const TilePlan plan(config, splits.most_pages());
+  const Call call{plan, splits, queries, first_position, q, out, weight_sums};
   const bool few_tasks = call.tiles() * config.kv_heads < 4 * pool.size();
-  if (pool.size() > 1 && few_tasks && splits > 1) {
-    attend_by_split(call, splits, scratch, pool);
+  if (pool.size() > 1 && few_tasks && splits.most_splits() > 1) {
+    attend_by_split(call, scratch, pool);
   } else {
     attend_by_tile(call, scratch, pool);
   }

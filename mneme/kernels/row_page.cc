@@ -5,72 +5,15 @@
 #include <cmath>
 #include <cstring>
 
-#include "mneme/core/checked.h"
 #include "mneme/core/error.h"
 #include "mneme/core/half.h"
 #include "mneme/kernels/affine_fit.h"
 #include "mneme/kernels/affine_quant.h"
 #include "mneme/kernels/row_convert.h"
+#include "mneme/kernels/row_layout.h"
 
 namespace mneme {
 namespace {
-
-constexpr int64_t kLine = 64;  // parts start on multiples of it
-
-// Bits of one element.
-int64_t element_bits(RowEncoding encoding) {
-  switch (encoding) {
-    case RowEncoding::kF32:
-      return 32;
-    case RowEncoding::kF16:
-    case RowEncoding::kBF16:
-      return 16;
-    case RowEncoding::kQ8:
-      return 8;
-    case RowEncoding::kQ4:
-      return 4;
-  }
-  fail("row encoding: expected f32, f16, bf16, q8 or q4, got number ", static_cast<int>(encoding));
-}
-
-int64_t scale_bytes(const RowFormat& format) { return format.f32_scales ? 4 : 2; }
-
-// Elements of one half (key or value) of a row, addressed the way its page stores them.
-struct Half {
-  int64_t dim;
-  bool transposed;  // K
-
-  int64_t element(int64_t row, int64_t i) const {
-    return transposed ? i * kPageRows + row : row * dim + i;
-  }
-  // Where code i of a q4 row lives: byte and shift.
-  struct Nibble {
-    int64_t byte;
-    int shift;
-  };
-  Nibble nibble(int64_t row, int64_t i) const {
-    if (transposed)
-      return {i / 2 * kPageRows + 4 * (row % 16) + row / 16, static_cast<int>(i % 2) * 4};
-    const int64_t block = i / 32 * 32;
-    const int64_t half = std::min<int64_t>(32, dim - block) / 2;
-    const int64_t within = i - block;
-    return {row * dim / 2 + block / 2 + within % half, within >= half ? 4 : 0};
-  }
-};
-
-// Scales and biases of keys and values alike lie [groups, 64].
-int64_t group_index(int64_t row, int64_t g) { return g * kPageRows + row; }
-
-struct Part {
-  Half half;
-  int64_t values, scales, biases;  // byte offsets
-};
-
-void parts_of(const RowFormat& format, Part* k, Part* v) {
-  const PageLayout layout = page_layout(format);
-  *k = {{format.k_dim, true}, 0, layout.k_scales, layout.k_biases};
-  *v = {{format.v_dim, false}, layout.v, layout.v_scales, layout.v_biases};
-}
 
 template <typename T>
 T load(const std::byte* from, int64_t index) {
@@ -82,28 +25,6 @@ T load(const std::byte* from, int64_t index) {
 template <typename T>
 void store(std::byte* to, int64_t index, T value) {
   std::memcpy(to + index * static_cast<int64_t>(sizeof(T)), &value, sizeof(T));
-}
-
-uint8_t load_code(const RowFormat& format, const std::byte* page, const Part& part, int64_t row,
-                  int64_t i) {
-  if (format.encoding == RowEncoding::kQ8) {
-    return static_cast<uint8_t>(load<uint8_t>(page + part.values, part.half.element(row, i)) ^
-                                0x80u);
-  }
-  const Half::Nibble at = part.half.nibble(row, i);
-  return static_cast<uint8_t>((load<uint8_t>(page + part.values, at.byte) >> at.shift) & 15u);
-}
-
-void store_code(const RowFormat& format, std::byte* page, const Part& part, int64_t row, int64_t i,
-                uint8_t code) {
-  if (format.encoding == RowEncoding::kQ8) {
-    store(page + part.values, part.half.element(row, i), static_cast<uint8_t>(code ^ 0x80u));
-    return;
-  }
-  const Half::Nibble at = part.half.nibble(row, i);
-  const uint32_t old = load<uint8_t>(page + part.values, at.byte);
-  store(page + part.values, at.byte,
-        static_cast<uint8_t>((old & (0xf0u >> at.shift)) | (uint32_t{code} << at.shift)));
 }
 
 float load_scale(const RowFormat& format, const std::byte* from, int64_t index) {
@@ -120,30 +41,53 @@ void store_scale(const RowFormat& format, std::byte* to, int64_t index, float va
   store(to, index, float_to_f16(value));
 }
 
-// Codes of a whole half row to their bytes; both nibbles of a q4 byte belong to one row.
-void store_codes(const RowFormat& format, std::byte* page, const Part& part, int64_t row,
-                 const uint8_t* codes) {
+// Codes of values whose scale is negative are kept as top - code.
+void turn_codes(const RowFormat& format, const std::byte* page, const RowPart& part, int64_t row,
+                uint8_t* codes) {
+  if (part.transposed) return;
+  const auto top = static_cast<uint8_t>((1 << element_bits(format.encoding)) - 1);
+  for (int64_t g = 0; g < part.dim / format.group; ++g) {
+    const int64_t index = RowPart::group_index(row, g);
+    if (!std::signbit(load_scale(format, page + part.scales, index))) continue;
+    uint8_t* group = codes + g * format.group;
+    for (int64_t i = 0; i < format.group; ++i) group[i] = static_cast<uint8_t>(top - group[i]);
+  }
+}
+
+// Codes of a row [dim] to their places, and back. The scales must be in theirs.
+void store_codes(const RowFormat& format, std::byte* page, const RowPart& part, int64_t row,
+                 uint8_t* codes) {
+  turn_codes(format, page, part, row, codes);
   auto* bytes = reinterpret_cast<uint8_t*>(page + part.values);
-  const int64_t dim = part.half.dim;
-  if (format.encoding == RowEncoding::kQ8) {
-    const int64_t step = part.half.transposed ? kPageRows : 1;
-    bytes += part.half.element(row, 0);
-    for (int64_t i = 0; i < dim; ++i) bytes[i * step] = static_cast<uint8_t>(codes[i] ^ 0x80u);
-  } else if (part.half.transposed) {
-    bytes += part.half.nibble(row, 0).byte;
-    for (int64_t i = 0; i < dim; i += 2) {
-      bytes[i / 2 * kPageRows] = static_cast<uint8_t>(codes[i] | (codes[i + 1] << 4));
-    }
-  } else {
-    bytes += row * dim / 2;
-    for (int64_t block = 0; block < dim; block += 32) {
-      const int64_t half = std::min<int64_t>(32, dim - block) / 2;
-      for (int64_t b = 0; b < half; ++b) {
-        bytes[block / 2 + b] =
-            static_cast<uint8_t>(codes[block + b] | (codes[block + half + b] << 4));
+  const int64_t bits = element_bits(format.encoding);
+  if (part.transposed) {
+    bytes += 4 * row;
+    for (int64_t i = 0; i < part.dim; i += 32 / bits, bytes += 4 * kPageRows) {
+      for (int64_t j = 0; j < 4; ++j) {
+        const unsigned upper = bits == 4 ? codes[i + j + 4] << 4 : 0;
+        bytes[j] = static_cast<uint8_t>(codes[i + j] | upper);
       }
     }
+    return;
   }
+  const RowPart::Place at = part.code(row, 0, bits);
+  bytes += at.byte;
+  const unsigned others = bits == 4 ? 0xf0u >> at.shift : 0;  // the nibbles of another row
+  for (int64_t i = 0; i < part.dim; ++i) {
+    bytes[4 * i] = static_cast<uint8_t>((bytes[4 * i] & others) | (codes[i] << at.shift));
+  }
+}
+
+void load_codes(const RowFormat& format, const std::byte* page, const RowPart& part, int64_t row,
+                uint8_t* codes) {
+  const auto* bytes = reinterpret_cast<const uint8_t*>(page + part.values);
+  const int64_t bits = element_bits(format.encoding);
+  const unsigned top = (1u << bits) - 1;
+  for (int64_t i = 0; i < part.dim; ++i) {
+    const RowPart::Place at = part.code(row, i, bits);
+    codes[i] = static_cast<uint8_t>((bytes[at.byte] >> at.shift) & top);
+  }
+  turn_codes(format, page, part, row, codes);
 }
 
 // Throws when a value of x does not fit `limit`, the largest magnitude as bits of a float.
@@ -159,21 +103,21 @@ void check_values(const RowFormat& format, const float* x, int64_t dim, uint32_t
 }
 
 template <typename T>
-void store_values(std::byte* page, const Part& part, int64_t row, const T* values) {
-  const int64_t first = part.half.element(row, 0);
-  if (!part.half.transposed) {
+void store_values(std::byte* page, const RowPart& part, int64_t row, const T* values) {
+  const int64_t first = part.element(row, 0);
+  if (!part.transposed) {
     std::memcpy(page + part.values + first * static_cast<int64_t>(sizeof(T)), values,
-                static_cast<size_t>(part.half.dim) * sizeof(T));
+                static_cast<size_t>(part.dim) * sizeof(T));
     return;
   }
-  for (int64_t i = 0; i < part.half.dim; ++i) {
+  for (int64_t i = 0; i < part.dim; ++i) {
     store(page + part.values, first + i * kPageRows, values[i]);
   }
 }
 
-void write_half(const RowFormat& format, std::byte* page, const Part& part, int64_t row,
+void write_half(const RowFormat& format, std::byte* page, const RowPart& part, int64_t row,
                 const float* x) {
-  const int64_t dim = part.half.dim;
+  const int64_t dim = part.dim;
   uint16_t halves[kMaxHeadDim];
   uint8_t codes[kMaxHeadDim];
   switch (format.encoding) {
@@ -199,23 +143,23 @@ void write_half(const RowFormat& format, std::byte* page, const Part& part, int6
         const AffineParams params =
             quantize(x + first, format.group, static_cast<int>(element_bits(format.encoding)),
                      codes + first);
-        store_scale(format, page + part.scales, group_index(row, g), params.scale);
-        store_scale(format, page + part.biases, group_index(row, g), params.bias);
+        store_scale(format, page + part.scales, RowPart::group_index(row, g), params.scale);
+        store_scale(format, page + part.biases, RowPart::group_index(row, g), params.bias);
       }
       store_codes(format, page, part, row, codes);
       break;
   }
 }
 
-void read_half(const RowFormat& format, const std::byte* page, const Part& part, int64_t row,
+void read_half(const RowFormat& format, const std::byte* page, const RowPart& part, int64_t row,
                float* x) {
-  const int64_t dim = part.half.dim;
-  for (int64_t i = 0; i < dim; ++i) {
-    const int64_t index = part.half.element(row, i);
+  uint8_t codes[kMaxHeadDim];
+  if (format.quantised()) load_codes(format, page, part, row, codes);
+  for (int64_t i = 0; i < part.dim; ++i) {
+    const int64_t index = part.element(row, i);
     if (format.quantised()) {
-      const int64_t group = group_index(row, i / format.group);
-      x[i] = load_scale(format, page + part.scales, group) *
-                 static_cast<float>(load_code(format, page, part, row, i)) +
+      const int64_t group = RowPart::group_index(row, i / format.group);
+      x[i] = load_scale(format, page + part.scales, group) * static_cast<float>(codes[i]) +
              load_scale(format, page + part.biases, group);
     } else if (format.encoding == RowEncoding::kF32) {
       x[i] = load<float>(page + part.values, index);
@@ -226,61 +170,63 @@ void read_half(const RowFormat& format, const std::byte* page, const Part& part,
   }
 }
 
-std::byte* pack_half(const RowFormat& format, const std::byte* page, const Part& part, int64_t row,
-                     std::byte* packed) {
-  const int64_t dim = part.half.dim;
+// Calls body(offset in the page, offset in the packed half, bytes) for each piece of a half row
+// that is moved as it is: float values, or scales and biases. Returns the bytes of a packed half.
+template <typename Body>
+int64_t for_each_piece(const RowFormat& format, const RowPart& part, int64_t row, Body&& body) {
   const int64_t bits = element_bits(format.encoding);
+  int64_t packed = part.dim * bits / 8;
   if (!format.quantised()) {
-    for (int64_t i = 0; i < dim; ++i) {
-      std::memcpy(packed + i * bits / 8, page + part.values + part.half.element(row, i) * bits / 8,
-                  bits / 8);
+    for (int64_t i = 0; i < part.dim; ++i) {
+      body(part.values + part.element(row, i) * bits / 8, i * bits / 8, bits / 8);
     }
-    return packed + dim * bits / 8;
+    return packed;
   }
-  for (int64_t i = 0; i < dim; i += 8 / bits) {
-    uint8_t byte = load_code(format, page, part, row, i);
-    if (bits == 4)
-      byte = static_cast<uint8_t>(byte | (load_code(format, page, part, row, i + 1) << 4));
-    *packed++ = std::byte{byte};
-  }
-  const int64_t groups = dim / format.group;
   const int64_t size = scale_bytes(format);
   for (const int64_t table : {part.scales, part.biases}) {
-    for (int64_t g = 0; g < groups; ++g, packed += size) {
-      std::memcpy(packed, page + table + group_index(row, g) * size, size);
+    for (int64_t g = 0; g < part.dim / format.group; ++g, packed += size) {
+      body(table + RowPart::group_index(row, g) * size, packed, size);
     }
   }
   return packed;
 }
 
-const std::byte* unpack_half(const RowFormat& format, const std::byte* packed, const Part& part,
+std::byte* pack_half(const RowFormat& format, const std::byte* page, const RowPart& part,
+                     int64_t row, std::byte* packed) {
+  if (format.quantised()) {
+    uint8_t codes[kMaxHeadDim];
+    load_codes(format, page, part, row, codes);
+    for (int64_t i = 0; i < part.dim; ++i) {
+      if (format.encoding == RowEncoding::kQ8) {
+        packed[i] = std::byte{codes[i]};
+      } else if (i % 2 == 0) {
+        packed[i / 2] = static_cast<std::byte>(codes[i] | (codes[i + 1] << 4));
+      }
+    }
+  }
+  return packed + for_each_piece(format, part, row, [&](int64_t at, int64_t to, int64_t bytes) {
+           std::memcpy(packed + to, page + at, static_cast<size_t>(bytes));
+         });
+}
+
+const std::byte* unpack_half(const RowFormat& format, const std::byte* packed, const RowPart& part,
                              std::byte* page, int64_t row) {
-  const int64_t dim = part.half.dim;
-  const int64_t bits = element_bits(format.encoding);
-  if (!format.quantised()) {
-    for (int64_t i = 0; i < dim; ++i) {
-      std::memcpy(page + part.values + part.half.element(row, i) * bits / 8, packed + i * bits / 8,
-                  bits / 8);
+  const int64_t size =
+      for_each_piece(format, part, row, [&](int64_t at, int64_t from, int64_t bytes) {
+        std::memcpy(page + at, packed + from, static_cast<size_t>(bytes));
+      });
+  if (format.quantised()) {
+    uint8_t codes[kMaxHeadDim];
+    for (int64_t i = 0; i < part.dim; ++i) {
+      const auto byte =
+          std::to_integer<uint8_t>(packed[format.encoding == RowEncoding::kQ8 ? i : i / 2]);
+      codes[i] = format.encoding == RowEncoding::kQ8
+                     ? byte
+                     : static_cast<uint8_t>((byte >> (i % 2 * 4)) & 15);
     }
-    return packed + dim * bits / 8;
+    store_codes(format, page, part, row, codes);
   }
-  for (int64_t i = 0; i < dim; i += 8 / bits) {
-    const uint8_t byte = std::to_integer<uint8_t>(*packed++);
-    if (bits == 8) {
-      store_code(format, page, part, row, i, byte);
-    } else {
-      store_code(format, page, part, row, i, byte & 15u);
-      store_code(format, page, part, row, i + 1, static_cast<uint8_t>(byte >> 4));
-    }
-  }
-  const int64_t groups = dim / format.group;
-  const int64_t size = scale_bytes(format);
-  for (const int64_t table : {part.scales, part.biases}) {
-    for (int64_t g = 0; g < groups; ++g, packed += size) {
-      std::memcpy(page + table + group_index(row, g) * size, packed, size);
-    }
-  }
-  return packed;
+  return packed + size;
 }
 
 void check_slot(const char* what, int64_t row) {
@@ -290,101 +236,29 @@ void check_slot(const char* what, int64_t row) {
 
 }  // namespace
 
-std::string_view row_encoding_name(RowEncoding encoding) {
-  switch (encoding) {
-    case RowEncoding::kF32:
-      return "f32";
-    case RowEncoding::kF16:
-      return "f16";
-    case RowEncoding::kBF16:
-      return "bf16";
-    case RowEncoding::kQ8:
-      return "q8";
-    case RowEncoding::kQ4:
-      return "q4";
-  }
-  fail("row encoding: expected f32, f16, bf16, q8 or q4, got number ", static_cast<int>(encoding));
-}
-
-void RowFormat::validate() const {
-  const std::string_view name = row_encoding_name(encoding);
-  for (const int64_t dim : {k_dim, v_dim}) {
-    MNEME_CHECK(dim >= 1 && dim <= kMaxHeadDim, name, " rows: expected a head dimension of 1 to ",
-                kMaxHeadDim, ", got ", dim);
-  }
-  if (!quantised()) return;
-  const int64_t unit = 32 / element_bits(encoding);
-  const auto fits = [&](int64_t g) {
-    return g > 0 && g % unit == 0 && k_dim % g == 0 && v_dim % g == 0;
-  };
-  if (fits(group)) return;
-  int64_t offer = 128;
-  while (offer > 1 && !fits(offer)) offer /= 2;
-  MNEME_CHECK(offer > 1, name, " rows: head dimensions ", k_dim, " and ", v_dim,
-              " have no common group that is a multiple of ", unit, "; use f16 rows");
-  fail(name, " rows: head dimensions ", k_dim, " and ", v_dim, " do not divide into groups of ",
-       group, " (a multiple of ", unit, "); group=", offer, " does");
-}
-
-PageLayout page_layout(const RowFormat& format) {
-  const int64_t bits = element_bits(format.encoding);
-  PageLayout layout;
-  const auto lines = [](int64_t bytes) { return checked_round_up(bytes, kLine, "page"); };
-  int64_t at = lines(format.k_dim * kPageRows * bits / 8);
-  const auto tables = [&](int64_t dim, int64_t* scales, int64_t* biases) {
-    const int64_t bytes = lines(dim / format.group * kPageRows * scale_bytes(format));
-    *scales = at;
-    *biases = at + bytes;
-    at += 2 * bytes;
-  };
-  if (format.quantised()) tables(format.k_dim, &layout.k_scales, &layout.k_biases);
-  layout.v = at;
-  at += lines(format.v_dim * kPageRows * bits / 8);
-  if (format.quantised()) tables(format.v_dim, &layout.v_scales, &layout.v_biases);
-  layout.bytes = at;
-  return layout;
-}
-
-int64_t RowFormat::page_bytes() const {
-  validate();
-  return page_layout(*this).bytes;
-}
-
-int64_t RowFormat::row_bytes() const {
-  validate();
-  const int64_t values = (k_dim + v_dim) * element_bits(encoding) / 8;
-  return quantised() ? values + (k_dim + v_dim) / group * 2 * scale_bytes(*this) : values;
-}
-
 void write_row(const RowFormat& format, std::byte* page, int64_t row, const float* k,
                const float* v) {
   check_slot("write_row", row);
-  Part k_part, v_part;
-  parts_of(format, &k_part, &v_part);
-  write_half(format, page, k_part, row, k);
-  write_half(format, page, v_part, row, v);
+  write_half(format, page, key_part(format), row, k);
+  write_half(format, page, value_part(format), row, v);
 }
 
 void read_row(const RowFormat& format, const std::byte* page, int64_t row, float* k, float* v) {
   check_slot("read_row", row);
-  Part k_part, v_part;
-  parts_of(format, &k_part, &v_part);
-  read_half(format, page, k_part, row, k);
-  read_half(format, page, v_part, row, v);
+  if (k != nullptr) read_half(format, page, key_part(format), row, k);
+  if (v != nullptr) read_half(format, page, value_part(format), row, v);
 }
 
 void pack_row(const RowFormat& format, const std::byte* page, int64_t row, std::byte* packed) {
   check_slot("pack_row", row);
-  Part k_part, v_part;
-  parts_of(format, &k_part, &v_part);
-  pack_half(format, page, v_part, row, pack_half(format, page, k_part, row, packed));
+  pack_half(format, page, value_part(format), row,
+            pack_half(format, page, key_part(format), row, packed));
 }
 
 void unpack_row(const RowFormat& format, const std::byte* packed, std::byte* page, int64_t row) {
   check_slot("unpack_row", row);
-  Part k_part, v_part;
-  parts_of(format, &k_part, &v_part);
-  unpack_half(format, unpack_half(format, packed, k_part, page, row), v_part, page, row);
+  unpack_half(format, unpack_half(format, packed, key_part(format), page, row), value_part(format),
+              page, row);
 }
 
 void copy_row(const RowFormat& format, const std::byte* from, int64_t from_row, std::byte* to,

@@ -5,22 +5,23 @@
 // Layout of a page (K first, then V; every part starts on a 64-byte boundary; f16 scales and biases
 // are f32 where the format says f32_scales):
 //   K, float encodings   [Dk, 64]             transposed: one dimension of 64 rows is contiguous
-//   K, q8                [Dk, 64] int8        code - 128, transposed; then scales [Dk/group, 64]
-//                                             f16, biases [Dk/group, 64] f16
-//   K, q4                [Dk/2, 64] bytes     byte 4 * (row % 16) + row / 16 of line j holds
-//                                             dimension 2j of `row` in its low nibble and 2j+1 in
-//                                             its high one; then scales, biases
+//   K, q8                [Dk/4, 64, 4] codes  four dimensions of a row in the bytes of one word;
+//                                             then scales [Dk/group, 64] f16, biases likewise
+//   K, q4                [Dk/8, 64, 4] bytes  dimensions 8j..8j+3 of a row in the low nibbles of
+//                                             its word of line j, 8j+4..8j+7 in the high ones; then
+//                                             scales, biases
 //   V, float encodings   [64, Dv]
-//   V, q8                [64, Dv] int8        code - 128; then scales, biases [Dv/group, 64] f16
-//   V, q4                [64, Dv/2] bytes     in blocks of n = 32 dimensions (the last may be
-//                                             shorter): byte b holds dimensions b (low nibble) and
-//                                             b + n/2 of the block; then scales, biases
+//   V, q8                [16, Dv, 4] codes    four rows of a dimension in the bytes of one word;
+//                                             then scales, biases [Dv/group, 64] f16
+//   V, q4                [8, Dv, 4] bytes     rows 8j..8j+3 in the low nibbles of line j, 8j+4..
+//                                             8j+7 in the high ones; then scales, biases
+// Codes of a value whose scale is negative are kept as 15 - code (q8: 255 - code), so that weights
+// times magnitudes of scales multiply them.
 //
 // Why transposed keys: a score then accumulates over dimensions in one fixed order with 64 rows in
 // the lanes, so it does not depend on how many queries are answered together, and needs no
-// horizontal sums. Why the orders of bytes and nibbles: shifting a vector of words then yields 16
-// consecutive rows (K) or dimensions (V) at a time. pack_row hands a row out in the order of
-// papers/05.
+// horizontal sums. Why words of four codes: that is what byte dot-product instructions add up, and
+// unpacking nibbles is a mask and a shift. pack_row hands a row out in the order of papers/05.
 //
 // Quantisation is papers/05 sections 3.1-3.2 (affine groups along the head dimension, arithmetic in
 // float32, scale and bias rounded to the storage type after the codes were made). Tests:
@@ -78,7 +79,7 @@ PageLayout page_layout(const RowFormat& format);
 void write_row(const RowFormat& format, std::byte* page, int64_t row, const float* k,
                const float* v);
 
-// Decodes slot `row` of `page` into k [k_dim] and v [v_dim].
+// Decodes slot `row` of `page` into k [k_dim] and v [v_dim], those that are not null.
 void read_row(const RowFormat& format, const std::byte* page, int64_t row, float* k, float* v);
 
 // Moves the stored bits of a row to another slot, without decoding: eviction and compaction never
