@@ -39,18 +39,18 @@ HWY_INLINE V split_exponent(V x, V& f) {
 }
 
 // 2^x for x <= 127, within 2.4e-7 of it relatively; exactly 1 at 0, exactly 0 below
-// -100 and at -infinity. Weights that small cannot change a float32 sum that holds a weight of 1,
-// and the cut keeps subnormals out of the products that follow.
+// -100 and at -infinity, NaN at NaN. Weights that small cannot change a float32 sum that holds a
+// weight of 1, and the cut keeps subnormals out of the products that follow.
 template <class V>
 HWY_INLINE V exp2_of(V x) {
   const hn::DFromV<V> d;
   const hn::RebindToSigned<decltype(d)> di;
   const V cut = hn::Set(d, -100.0f);
   V f;
-  const V shifted = split_exponent(hn::Max(x, cut), f);
+  const V shifted = split_exponent(hn::Max(cut, x), f);  // the second of both where one is NaN
   const V y = hn::MulAdd(exp2m1_over(f), f, hn::Set(d, 1.0f));
   const auto exponent = hn::ShiftLeft<23>(hn::BitCast(di, shifted));
-  return hn::IfThenElseZero(hn::Ge(x, cut), hn::BitCast(d, hn::Add(hn::BitCast(di, y), exponent)));
+  return hn::IfThenZeroElse(hn::Lt(x, cut), hn::BitCast(d, hn::Add(hn::BitCast(di, y), exponent)));
 }
 
 // tanh(x) with a relative error of at most 4e-7, small x included: through e^(-2|x|) - 1, whose
