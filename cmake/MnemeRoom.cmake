@@ -1,8 +1,15 @@
 # mneme_room(NAME DEPENDS targets...): the static library mneme_<NAME> (alias mneme::<NAME>) of every source in
 # mneme/<NAME>, subfolders included, and the test binary <NAME>_test of every *_test.cc there. Test names that begin with "Golden" get the
 # CTest label golden; every test gets its room as a label. Files *_fuzz.cc become libFuzzer targets.
+# mneme_room(NAME TORCH DEPENDS targets...): a room on at::Tensor. It is left out where torch is not, and is not installed.
 function(mneme_room name)
-  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  cmake_parse_arguments(ARG "TORCH" "" "DEPENDS" ${ARGN})
+  if(ARG_TORCH)
+    if(NOT MNEME_HAS_TORCH)
+      return()
+    endif()
+    list(APPEND ARG_DEPENDS mneme_torch)
+  endif()
   set(folder ${PROJECT_SOURCE_DIR}/mneme/${name})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${folder}/*.cc)
   set(tests ${sources})
@@ -25,7 +32,9 @@ function(mneme_room name)
   set_target_properties(mneme_${name} PROPERTIES EXPORT_NAME ${name} POSITION_INDEPENDENT_CODE ON)
   target_include_directories(mneme_${name} PUBLIC $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}> $<INSTALL_INTERFACE:include>)
   target_link_libraries(mneme_${name} PUBLIC ${ARG_DEPENDS} PRIVATE $<BUILD_INTERFACE:mneme_flags>)
-  set_property(GLOBAL APPEND PROPERTY MNEME_ROOMS mneme_${name})
+  if(NOT ARG_TORCH)
+    set_property(GLOBAL APPEND PROPERTY MNEME_ROOMS mneme_${name})
+  endif()
 
   if(MNEME_TESTS AND tests)
     add_executable(${name}_test ${tests})

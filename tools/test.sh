@@ -55,7 +55,7 @@ run_ctest() {  # FOLDER [ctest options]: fails too when there is no test
 build_sanitized() {
   mkdir -p $sanitize
   cmake -S . -B $sanitize -G Ninja -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ -DMNEME_SANITIZE=address,undefined \
-    -DMNEME_FUZZERS=ON -DMNEME_BENCH=OFF >$sanitize/configure.log 2>&1 || { cat $sanitize/configure.log; return 1; }
+    -DMNEME_FUZZERS=ON -DMNEME_BENCH=OFF -DMNEME_TORCH=OFF >$sanitize/configure.log 2>&1 || { cat $sanitize/configure.log; return 1; }
   local targets
   mapfile -t targets < <(ninja -C $sanitize -t targets all | sed -nE "/^cmake_/d; s/^(($sanitized_rooms)_test|[a-z0-9_]+_fuzz): phony$/\1/p")
   ninja -C $sanitize -j "$jobs" "${targets[@]}"
@@ -87,6 +87,7 @@ check_package() {
   build/consumer/consumer build/consumer/example.safetensors
 }
 
+stage 'torch' tools/install_torch.sh
 stage 'build' tools/build.sh
 stage 'tests' run_ctest build
 count build/tests.xml

@@ -12,97 +12,12 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
-#include "mneme/kernels/flash_mask-inl.h"
+#include "mneme/kernels/flash_gradient-inl.h"
 #include "mneme/kernels/flash_pack-inl.h"
-
-#ifndef MNEME_KERNELS_FLASH_BACKWARD_CC_ONCE_
-#define MNEME_KERNELS_FLASH_BACKWARD_CC_ONCE_
-namespace mneme {
-
-struct BackwardMemory {
-  BackwardMemory(const FlashPlan& plan, FloatCarver& carver)
-      : width((plan.config.head_dim + 15) / 16 * 16),
-        q_rows(carver.take(kFlashRows * width)),
-        dout_rows(carver.take(kFlashRows * width)),
-        q(carver.take(kFlashRows * width)),
-        dout(carver.take(kFlashRows * width)),
-        o(carver.take(kFlashRows * width)),
-        weights(carver.take(kFlashKeys * kFlashRows)),
-        slopes(carver.take(kFlashKeys * kFlashRows)),
-        bends(carver.take(plan.cap > 0 ? kFlashKeys * kFlashRows : 0)),
-        narrow(carver.take(plan.config.dtype == DType::kBF16 ? kFlashKeys * kFlashRows : 0)),
-        keys(carver.take(kFlashKeys * width)),
-        values(carver.take(kFlashKeys * width)),
-        key_pairs(carver.take(plan.config.dtype == DType::kBF16 ? kFlashKeys / 2 * width : 0)),
-        dk(carver.take(kFlashKeys * width)),
-        dv(carver.take(kFlashKeys * width)) {}
-
-  int64_t width;              // head_dim rounded up to whole vectors
-  float *q_rows, *dout_rows;  // [kFlashRows, width]
-  float *q, *dout, *o;        // [width, kFlashRows]
-  float* weights;             // [kFlashKeys, kFlashRows]: scores, then weights
-  float* slopes;              // [kFlashKeys, kFlashRows]: gradients of weights, then of scores
-  float* bends;               // [kFlashKeys, kFlashRows]: derivatives of the softcap
-  float* narrow;              // [kFlashKeys, kFlashRows]: rows of bf16
-  float *keys, *values;       // [kFlashKeys, width], where they cannot be read in place
-  float* key_pairs;           // [kFlashKeys / 2, width]
-  float *dk, *dv;             // [kFlashKeys, width]
-};
-
-// A tile's rows as the key blocks need them.
-struct alignas(64) TileRows {
-  RowLanes lanes;
-  float lse[kFlashRows];  // +infinity past the rows, so that weights there are 0
-};
-
-}  // namespace mneme
-#endif
 
 HWY_BEFORE_NAMESPACE();
 namespace mneme {
 namespace HWY_NAMESPACE {
-
-// Scores become the weights that multiplied the values; gradients of those (kCentred: less the
-// row's delta) become gradients of the scores.
-template <bool kCentred>
-HWY_INLINE void differentiate(const ScoreBlock& block, const BackwardMemory& memory,
-                              const TileRows& rows, const float* deltas, const FlashPlan& plan) {
-  const Floats d;
-  const bool dropout = plan.config.dropout > 0;
-  const auto step = [&](int64_t at, auto keep) HWY_ATTR {
-    const int64_t lane = at % kFlashRows;
-    const FloatVector scale = hn::IfThenElseZero(keep, hn::Set(d, plan.keep_scale));
-    const FloatVector weight =
-        exp_of(hn::Sub(hn::LoadU(d, block.scores + at), hn::Load(d, rows.lse + lane)));
-    FloatVector gradient = hn::LoadU(d, memory.slopes + at);
-    if (!kCentred || dropout) {
-      const FloatVector delta = hn::LoadU(d, deltas + lane);
-      if (kCentred) gradient = hn::Add(gradient, delta);
-      gradient = hn::MulSub(gradient, scale, delta);
-    }
-    FloatVector slope = hn::Mul(weight, gradient);
-    if (plan.cap > 0) slope = hn::Mul(slope, hn::LoadU(d, memory.bends + at));
-    hn::StoreU(hn::Mul(weight, scale), d, block.scores + at);
-    hn::StoreU(slope, d, memory.slopes + at);
-  };
-  if (dropout) return for_each_kept(block, rows.lanes, plan, step);
-  const auto all = hn::Eq(hn::Zero(d), hn::Zero(d));
-  for (int64_t j = 0; j < block.keys; ++j) {
-    for (int64_t v = 0; v < block.width; v += kLanes) step(j * kFlashRows + v, all);
-  }
-}
-
-// 1 - tanh^2 of the uncapped scores.
-HWY_INLINE void bend_scores(const ScoreBlock& block, float* bends) {
-  const Floats d;
-  for (int64_t j = 0; j < block.keys; ++j) {
-    for (int64_t v = 0; v < block.width; v += kLanes) {
-      const int64_t at = j * kFlashRows + v;
-      const FloatVector bent = tanh_of(hn::LoadU(d, block.scores + at));
-      hn::StoreU(hn::NegMulAdd(bent, bent, hn::Set(d, 1.0f)), d, bends + at);
-    }
-  }
-}
 
 template <class T, WordKind kKind>
 struct Backward {

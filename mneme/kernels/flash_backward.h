@@ -31,7 +31,44 @@ struct KeyTask {
   int64_t kv_head = 0, block = 0;  // keys block * kFlashKeys ...
 };
 
-// Floats of memory of a worker.
+// What a worker holds.
+struct BackwardMemory {
+  BackwardMemory(const FlashPlan& plan, FloatCarver& carver)
+      : width((plan.config.head_dim + 15) / 16 * 16),
+        q_rows(carver.take(kFlashRows * width)),
+        dout_rows(carver.take(kFlashRows * width)),
+        q(carver.take(kFlashRows * width)),
+        dout(carver.take(kFlashRows * width)),
+        o(carver.take(kFlashRows * width)),
+        weights(carver.take(kFlashKeys * kFlashRows)),
+        slopes(carver.take(kFlashKeys * kFlashRows)),
+        bends(carver.take(plan.cap > 0 ? kFlashKeys * kFlashRows : 0)),
+        narrow(carver.take(plan.config.dtype == DType::kBF16 ? kFlashKeys * kFlashRows : 0)),
+        keys(carver.take(kFlashKeys * width)),
+        values(carver.take(kFlashKeys * width)),
+        key_pairs(carver.take(plan.config.dtype == DType::kBF16 ? kFlashKeys / 2 * width : 0)),
+        dk(carver.take(kFlashKeys * width)),
+        dv(carver.take(kFlashKeys * width)) {}
+
+  int64_t width;              // head_dim rounded up to whole vectors
+  float *q_rows, *dout_rows;  // [kFlashRows, width]
+  float *q, *dout, *o;        // [width, kFlashRows]
+  float* weights;             // [kFlashKeys, kFlashRows]: scores, then weights
+  float* slopes;              // [kFlashKeys, kFlashRows]: gradients of weights, then of scores
+  float* bends;               // [kFlashKeys, kFlashRows]: derivatives of the softcap
+  float* narrow;              // [kFlashKeys, kFlashRows]: rows of bf16
+  float *keys, *values;       // [kFlashKeys, width], where they cannot be read in place
+  float* key_pairs;           // [kFlashKeys / 2, width]
+  float *dk, *dv;             // [kFlashKeys, width]
+};
+
+// A tile's rows as the key blocks need them.
+struct alignas(64) TileRows {
+  RowLanes lanes;
+  float lse[kFlashRows];  // +infinity past the rows, so that weights there are 0
+};
+
+// Floats of a BackwardMemory.
 int64_t backward_floats(const FlashPlan& plan);
 // Fills the deltas of a tile, and dq where no key is seen.
 void backward_prepare(const BackwardCall& call, int64_t tile, float* memory);
