@@ -26,6 +26,7 @@ test:  ## every test, sanitizers, short fuzzing, source checks, the installed pa
 
 bench:  ## speed and memory against the machine's limits and llama.cpp, into build/bench/*.json
 	@tools/install_deps.sh bench
+	@tools/install_torch.sh
 	@tools/build.sh
 	@tools/fetch_models.sh smollm2
 	@tools/bench.sh $(MODEL)

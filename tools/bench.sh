@@ -17,6 +17,11 @@ for source in bench/bench_*.cc; do
   "build/bin/$name" --threads "$threads" --json "$out/$name.json" || { echo "$name: FAILED" >&2; status=1; }
 done
 
+if [ -x build/bin/bench_torch_attention ]; then
+  echo "== attention against torch"
+  build/bin/bench_torch_attention --threads "$threads" --json "$out/bench_torch_attention.json" || status=1
+fi
+
 if [ "${MNEME_BENCH_PEER:-1}" = 1 ]; then
   if [ ! -x build/bin/bench_model ]; then
     echo "bench.sh: no build/bin/bench_model, so nothing to compare with llama.cpp" >&2
