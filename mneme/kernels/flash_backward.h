@@ -12,6 +12,9 @@
 
 namespace mneme {
 
+// Keys of a task: enough that loading a tile's rows costs little beside using them.
+inline constexpr int64_t kTaskKeys = 256;
+
 struct BackwardCall {
   const FlashPlan& plan;
   ConstHeads dout, q, k, v, o;
@@ -22,13 +25,13 @@ struct BackwardCall {
   float* deltas = nullptr;   // [tiles, kFlashRows] sum of dout * o over a row, 0 past the rows
   std::atomic<int32_t>* turns = nullptr;  // [tiles] key blocks that have been added to dq_sums
 
-  int64_t sum_floats() const { return (plan.config.head_dim + 3) / 4 * 4 * kFlashRows; }
+  int64_t sum_floats() const { return (plan.config.head_dim + 15) / 16 * 16 * kFlashRows; }
 };
 
 // A block of keys of one KV head.
 struct KeyTask {
   const FlashSequence* sequence = nullptr;
-  int64_t kv_head = 0, block = 0;  // keys block * kFlashKeys ...
+  int64_t kv_head = 0, block = 0;  // keys block * kTaskKeys ...
 };
 
 // What a worker holds.
@@ -40,26 +43,26 @@ struct BackwardMemory {
         q(carver.take(kFlashRows * width)),
         dout(carver.take(kFlashRows * width)),
         o(carver.take(kFlashRows * width)),
-        weights(carver.take(kFlashKeys * kFlashRows)),
-        slopes(carver.take(kFlashKeys * kFlashRows)),
-        bends(carver.take(plan.cap > 0 ? kFlashKeys * kFlashRows : 0)),
-        narrow(carver.take(plan.config.dtype == DType::kBF16 ? kFlashKeys * kFlashRows : 0)),
-        keys(carver.take(kFlashKeys * width)),
-        values(carver.take(kFlashKeys * width)),
-        key_pairs(carver.take(plan.config.dtype == DType::kBF16 ? kFlashKeys / 2 * width : 0)),
-        dk(carver.take(kFlashKeys * width)),
-        dv(carver.take(kFlashKeys * width)) {}
+        weights(carver.take(kTaskKeys * kFlashRows)),
+        slopes(carver.take(kTaskKeys * kFlashRows)),
+        bends(carver.take(plan.cap > 0 ? kTaskKeys * kFlashRows : 0)),
+        narrow(carver.take(plan.config.dtype == DType::kBF16 ? kTaskKeys * kFlashRows : 0)),
+        keys(carver.take(kTaskKeys * width)),
+        values(carver.take(kTaskKeys * width)),
+        key_pairs(carver.take(plan.config.dtype == DType::kBF16 ? kTaskKeys / 2 * width : 0)),
+        dk(carver.take(kTaskKeys * width)),
+        dv(carver.take(kTaskKeys * width)) {}
 
   int64_t width;              // head_dim rounded up to whole vectors
   float *q_rows, *dout_rows;  // [kFlashRows, width]
   float *q, *dout, *o;        // [width, kFlashRows]
-  float* weights;             // [kFlashKeys, kFlashRows]: scores, then weights
-  float* slopes;              // [kFlashKeys, kFlashRows]: gradients of weights, then of scores
-  float* bends;               // [kFlashKeys, kFlashRows]: derivatives of the softcap
-  float* narrow;              // [kFlashKeys, kFlashRows]: rows of bf16
-  float *keys, *values;       // [kFlashKeys, width], where they cannot be read in place
-  float* key_pairs;           // [kFlashKeys / 2, width]
-  float *dk, *dv;             // [kFlashKeys, width]
+  float* weights;             // [kTaskKeys, kFlashRows]: scores, then weights
+  float* slopes;              // [kTaskKeys, kFlashRows]: gradients of weights, then of scores
+  float* bends;               // [kTaskKeys, kFlashRows]: derivatives of the softcap
+  float* narrow;              // [kTaskKeys, kFlashRows]: rows of bf16
+  float *keys, *values;       // [kTaskKeys, width], where they cannot be read in place
+  float* key_pairs;           // [kTaskKeys / 2, width]
+  float *dk, *dv;             // [kTaskKeys, width]
 };
 
 // A tile's rows as the key blocks need them.

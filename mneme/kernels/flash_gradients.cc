@@ -16,9 +16,9 @@ std::vector<KeyTask> key_tasks(const FlashPlan& plan) {
   std::vector<KeyTask> tasks;
   int64_t longest = 0;
   for (const FlashSequence& sequence : plan.sequences) longest = std::max(longest, sequence.k_len);
-  for (int64_t block = 0; block * kFlashKeys < longest; ++block) {
+  for (int64_t block = 0; block * kTaskKeys < longest; ++block) {
     for (const FlashSequence& sequence : plan.sequences) {
-      if (block * kFlashKeys >= sequence.k_len) continue;
+      if (block * kTaskKeys >= sequence.k_len) continue;
       for (int64_t head = 0; head < plan.config.kv_heads; ++head) {
         tasks.push_back({&sequence, head, block});
       }

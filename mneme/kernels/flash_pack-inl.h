@@ -84,9 +84,14 @@ constexpr int64_t words_of(int64_t dim) {
 template <class T, WordKind kKind>
 HWY_INLINE void load_row(const typename T::Stored* from, int64_t dim, int64_t padded, float* to) {
   if constexpr (kKind == WordKind::kBF16Pair) {
-    auto* bytes = reinterpret_cast<char*>(to);
-    std::memcpy(bytes, from, static_cast<size_t>(dim) * 2);
-    std::memset(bytes + dim * 2, 0, static_cast<size_t>(padded * 4 - dim * 2));
+    const hn::Repartition<uint16_t, Floats> d16;
+    auto* halves = reinterpret_cast<uint16_t*>(to);
+    int64_t i = 0;
+    for (; i + 2 * kLanes <= dim; i += 2 * kLanes) {
+      hn::StoreU(hn::LoadU(d16, from + i), d16, halves + i);
+    }
+    std::memcpy(halves + i, from + i, static_cast<size_t>(dim - i) * 2);
+    std::memset(halves + dim, 0, static_cast<size_t>(2 * padded - dim) * 2);
   } else {
     int64_t i = 0;
     for (; i + kLanes <= dim; i += kLanes) hn::StoreU(T::load(from + i), Floats(), to + i);
@@ -154,19 +159,36 @@ HWY_INLINE void narrow_rows(const float* weights, int64_t keys, int64_t width, f
   }
 }
 
-// to [columns, to_stride] = from [rows, from_stride] transposed, in words; both counts are rounded
-// up to multiples of 4, so the memory around must be there.
+#if HWY_TARGET != HWY_SCALAR
+// Blocks of 4 words from kBlocks rows that are `step` words apart, one behind the other.
+template <int64_t kBlocks>
+HWY_INLINE auto load_blocks(const float* from, int64_t step) {
+  const HWY_CAPPED(float, 4 * kBlocks) d;
+  if constexpr (kBlocks == 1) {
+    return hn::LoadU(d, from);
+  } else {
+    const auto low = load_blocks<kBlocks / 2>(from, step);
+    return hn::Combine(d, load_blocks<kBlocks / 2>(from + kBlocks / 2 * step, step), low);
+  }
+}
+#endif
+
+// to [columns, to_stride] = from [rows, from_stride] transposed, in words. Rows are rounded up to
+// whole vectors and columns to multiples of 4, so the memory around must be there.
 HWY_INLINE void transpose_words(const float* HWY_RESTRICT from, int64_t from_stride, int64_t rows,
                                 int64_t columns, float* HWY_RESTRICT to, int64_t to_stride) {
 #if HWY_TARGET != HWY_SCALAR
-  const HWY_CAPPED(float, 4) d;
-  const hn::Repartition<uint64_t, decltype(d)> d64;
-  for (int64_t r = 0; r < rows; r += 4) {
-    const float* in = from + r * from_stride;
+  const Floats d;
+  const hn::Repartition<uint64_t, Floats> d64;
+  for (int64_t r = 0; r < rows; r += kLanes) {
     for (int64_t w = 0; w < columns; w += 4) {
-      const auto a = hn::LoadU(d, in + w), b = hn::LoadU(d, in + from_stride + w);
-      const auto c = hn::LoadU(d, in + 2 * from_stride + w);
-      const auto e = hn::LoadU(d, in + 3 * from_stride + w);
+      // Each block of 4 lanes holds 4 words of one row; rows 4 apart share a vector, so that 4 by 4
+      // transposes in the blocks leave a column of rows in order.
+      const float* in = from + r * from_stride + w;
+      const auto a = load_blocks<kLanes / 4>(in, 4 * from_stride);
+      const auto b = load_blocks<kLanes / 4>(in + from_stride, 4 * from_stride);
+      const auto c = load_blocks<kLanes / 4>(in + 2 * from_stride, 4 * from_stride);
+      const auto e = load_blocks<kLanes / 4>(in + 3 * from_stride, 4 * from_stride);
       const auto ab0 = hn::BitCast(d64, hn::InterleaveLower(d, a, b));
       const auto ab2 = hn::BitCast(d64, hn::InterleaveUpper(d, a, b));
       const auto ce0 = hn::BitCast(d64, hn::InterleaveLower(d, c, e));
