@@ -4,7 +4,7 @@
 #include <numeric>
 
 #include "mneme/core/error.h"
-#include "mneme/kernels/elementwise.h"
+#include "mneme/kernels/decoder_rows.h"
 #include "mneme/kernels/matmul.h"
 
 namespace mneme {
@@ -13,6 +13,10 @@ namespace {
 // Norm weights are float32 in every file we read; checked when the weights are bound.
 const float* floats(const TensorView* tensor) {
   return reinterpret_cast<const float*>(tensor->data);
+}
+
+const float* floats_or_null(const TensorView* tensor) {
+  return tensor == nullptr ? nullptr : floats(tensor);
 }
 
 void grow(std::vector<float>& buffer, int64_t floats) {
@@ -193,24 +197,17 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
   const int64_t dim = config_.head_dim;
   const int64_t q_width = config_.q_heads * dim;
   const int64_t kv_width = config_.kv_heads * dim;
-  rms_norm(x_.data(), floats(weights.attention_norm), config_.norm_epsilon, tokens, config_.hidden,
-           normed_.data());
   const LinearOutput projections[] = {{linears.q.get(), q_.data(), q_width},
                                       {linears.k.get(), k_.data(), kv_width},
                                       {linears.v.get(), v_.data(), kv_width}};
   apply_together(projections, normed_.data(), tokens, config_.hidden, pool);
-  if (weights.q_norm != nullptr) {
-    rms_norm(q_.data(), floats(weights.q_norm), config_.norm_epsilon, tokens * config_.q_heads, dim,
-             q_.data());
-    rms_norm(k_.data(), floats(weights.k_norm), config_.norm_epsilon, tokens * config_.kv_heads,
-             dim, k_.data());
-  }
   const bool window_table =
       config_.rope_base_window != 0 && config_.windows[static_cast<size_t>(layer)] > 0;
   const float* cosines = window_table ? window_cosines_.data() : cosines_.data();
   const float* sines = window_table ? window_sines_.data() : sines_.data();
-  rope(q_.data(), tokens, config_.q_heads, dim, config_.rope_pairs, cosines, sines);
-  rope(k_.data(), tokens, config_.kv_heads, dim, config_.rope_pairs, cosines, sines);
+  const RotaryRows turned[] = {{q_.data(), config_.q_heads, floats_or_null(weights.q_norm)},
+                               {k_.data(), config_.kv_heads, floats_or_null(weights.k_norm)}};
+  norm_rope(turned, config_.norm_epsilon, tokens, dim, config_.rope_pairs, cosines, sines, pool);
 
   int64_t row = 0;
   for (const SequenceStep& step : steps) {
@@ -225,32 +222,28 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
     row += static_cast<int64_t>(step.tokens.size());
   }
   linears.o->apply(mixed_.data(), tokens, q_width, normed_.data(), config_.hidden, pool);
-  if (weights.attention_post_norm != nullptr) {
-    rms_norm(normed_.data(), floats(weights.attention_post_norm), config_.norm_epsilon, tokens,
-             config_.hidden, normed_.data());
-  }
-  add(x_.data(), normed_.data(), tokens * config_.hidden);
+  add_rms_norm(x_.data(), normed_.data(), floats_or_null(weights.attention_post_norm),
+               floats(weights.ffn_norm), config_.norm_epsilon, tokens, config_.hidden,
+               normed_.data(), pool);
 }
 
 void DecoderModel::feed_forward(int64_t layer, int64_t tokens, ThreadPool& pool) {
   const LayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
   const LayerLinears& linears = linears_[static_cast<size_t>(layer)];
-  rms_norm(x_.data(), floats(weights.ffn_norm), config_.norm_epsilon, tokens, config_.hidden,
-           normed_.data());
   const LinearOutput halves[] = {{linears.gate.get(), gate_.data(), config_.ffn},
                                  {linears.up.get(), up_.data(), config_.ffn}};
   apply_together(halves, normed_.data(), tokens, config_.hidden, pool);
   if (config_.gate == ModelConfig::Gate::kSilu) {
-    silu_mul(gate_.data(), up_.data(), tokens * config_.ffn);
+    silu_mul(gate_.data(), up_.data(), tokens * config_.ffn, pool);
   } else {
-    gelu_tanh_mul(gate_.data(), up_.data(), tokens * config_.ffn);
+    gelu_tanh_mul(gate_.data(), up_.data(), tokens * config_.ffn, pool);
   }
   linears.down->apply(gate_.data(), tokens, config_.ffn, normed_.data(), config_.hidden, pool);
-  if (weights.ffn_post_norm != nullptr) {
-    rms_norm(normed_.data(), floats(weights.ffn_post_norm), config_.norm_epsilon, tokens,
-             config_.hidden, normed_.data());
-  }
-  add(x_.data(), normed_.data(), tokens * config_.hidden);
+  const bool last = layer + 1 == config_.layers;  // its norm is taken of wanted rows only
+  const float* next_norm =
+      last ? nullptr : floats(weights_.layers[static_cast<size_t>(layer + 1)].attention_norm);
+  add_rms_norm(x_.data(), normed_.data(), floats_or_null(weights.ffn_post_norm), next_norm,
+               config_.norm_epsilon, tokens, config_.hidden, normed_.data(), pool);
 }
 
 std::span<const float> DecoderModel::forward(std::span<const SequenceStep> steps,
@@ -269,6 +262,8 @@ std::span<const float> DecoderModel::forward(std::span<const SequenceStep> steps
       ++begun;
     }
     prepare(steps, tokens, logit_rows);
+    rms_norm(x_.data(), floats(weights_.layers.front().attention_norm), config_.norm_epsilon,
+             tokens, config_.hidden, normed_.data(), pool);
     for (int64_t layer = 0; layer < config_.layers; ++layer) {
       attention(layer, steps, tokens, pool);
       feed_forward(layer, tokens, pool);

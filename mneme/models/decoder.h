@@ -87,6 +87,7 @@ class DecoderModel {
   void for_each_linear(
       FunctionRef<void(const Linear& linear, const TensorView& weight)> visit) const;
   void prepare(std::span<const SequenceStep> steps, int64_t tokens, int64_t logit_rows);
+  // Each block reads its normed input from normed_ and leaves that of the next block there.
   void attention(int64_t layer, std::span<const SequenceStep> steps, int64_t tokens,
                  ThreadPool& pool);
   void feed_forward(int64_t layer, int64_t tokens, ThreadPool& pool);
