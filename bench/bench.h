@@ -62,7 +62,7 @@ Timing time_runs(int runs, Body&& body) {
 }
 
 // Collects rows {column: value}, prints them as one table, and writes
-// {"bench", "machine": {...}, "rows": [...]} where --json FILE asked for it.
+// {"bench", "machine": {...}, "rows": [...], "kernels": [...]} where --json FILE asked for it.
 class Report {
  public:
   using Row = std::vector<std::pair<std::string, nlohmann::ordered_json>>;
@@ -96,6 +96,16 @@ class Report {
     rows_.push_back(std::move(object));
   }
 
+  // One point of the roofline plot (tools/bench.sh draws it): `flops` operations and `bytes` moved
+  // to or from memory at the least, in `seconds`.
+  void kernel(std::string name, double flops, double bytes, double seconds) {
+    MNEME_CHECK(flops > 0 && bytes > 0 && seconds > 0, name_, ": kernel ", name, " did ", flops,
+                " operations on ", bytes, " bytes in ", seconds, " s");
+    kernels_.push_back({{"kernel", std::move(name)},
+                        {"flops_per_byte", flops / bytes},
+                        {"gflops", flops / seconds / 1e9}});
+  }
+
   void finish() {
     const MachineLimits& machine = limits();
     std::printf("%s: %d threads, %s, FMA %.1f GFLOP/s, read %.1f GB/s, copy %.1f GB/s\n",
@@ -111,6 +121,7 @@ class Report {
                          {"read_gb_per_s", machine.read_gb_per_s},
                          {"copy_gb_per_s", machine.copy_gb_per_s}};
     report["rows"] = rows_;
+    report["kernels"] = kernels_;
     std::ofstream file(json_path_);
     file << report.dump(2) << '\n';
     file.close();
@@ -154,6 +165,7 @@ class Report {
   int threads_ = 1;
   MachineLimits limits_;
   std::vector<nlohmann::ordered_json> rows_;
+  nlohmann::ordered_json kernels_ = nlohmann::ordered_json::array();
 };
 
 }  // namespace mneme::bench

@@ -74,6 +74,11 @@ void prefill(RowEncoding encoding, int64_t tokens, ThreadPool& pool, Report& rep
               {"ms", time.median_s * 1e3},
               {"gflops", gflops},
               {"of_limit", gflops / report.limits().fma_gflops}});
+  const double bytes =
+      static_cast<double>(call.config.format.row_bytes() * tokens * kShape.kv_heads) +
+      8.0 * n * static_cast<double>(kShape.q_heads * kShape.dim);
+  report.kernel(concat("prefill attention ", tokens, " ", row_encoding_name(encoding)),
+                gflops * time.median_s * 1e9, bytes, time.median_s);
 }
 
 // One encoding's rows of all layers, and a decode step over them.
@@ -154,6 +159,11 @@ void decode(const Shape& shape, int64_t rows, int64_t queries, ThreadPool& pool,
                 {"of_limit", rate / report.limits().read_gb_per_s},
                 {"times_f16", median(ratio[i])},
                 {"sums_cost", median(cost[i])}});
+    report.kernel(
+        concat("decode attention ", shape.name, " ", rows, "x", queries, " ",
+               row_encoding_name(decoders[i]->encoding())),
+        4.0 * static_cast<double>(shape.dim * shape.q_heads * shape.layers * rows * queries),
+        decoders[i]->bytes(), median(plain[i]));
   }
 }
 

@@ -33,6 +33,9 @@ void many_rows(Report& report, ThreadPool& pool, DType dtype, int64_t out, int64
               {"median ms", time.median_s * 1e3},
               {"GFLOP/s", gflop / time.median_s},
               {"share of peak", gflop / time.min_s / report.limits().fma_gflops}});
+  const auto bytes = static_cast<double>(weight.view().bytes + 4 * kRows * (in + out));
+  report.kernel(concat(dtype_name(dtype), " matrix product ", case_text(kRows, out, in)),
+                1e9 * gflop, bytes, time.median_s);
 }
 
 // Walks over so many copies of the weight that they come from memory, as those of a model do.
@@ -57,6 +60,8 @@ void one_row(Report& report, ThreadPool& pool, DType dtype, int64_t out, int64_t
               {"median ms", time.median_s * 1e3 / static_cast<double>(copies)},
               {"GB/s", gbytes / time.median_s},
               {"share of reading", gbytes / time.min_s / report.limits().read_gb_per_s}});
+  report.kernel(concat(dtype_name(dtype), " product with one row ", case_text(1, out, in)),
+                2.0 * static_cast<double>(copies * out * in), 1e9 * gbytes, time.median_s);
 }
 
 void run(Report& report) {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All of `make bench`: every program build/bin/bench_*, then ours against llama.cpp. One JSON file each in build/bench/.
+# All of `make bench`: every program build/bin/bench_*, then ours against llama.cpp. One JSON file each in build/bench/,
+# and their kernels in one plot, build/bench/roofline.html.
 # Usage: tools/bench.sh MODEL.gguf       MNEME_BENCH_THREADS (default: every core), MNEME_BENCH_PEER=0 leaves llama.cpp out
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,6 +22,9 @@ if [ -x build/bin/bench_torch_attention ]; then
   echo "== attention against torch"
   build/bin/bench_torch_attention --threads "$threads" --json "$out/bench_torch_attention.json" || status=1
 fi
+
+echo "== roofline"
+build/bin/roofline --out $out/roofline.html $out/bench_*.json || status=1
 
 if [ "${MNEME_BENCH_PEER:-1}" = 1 ]; then
   if [ ! -x build/bin/bench_model ]; then

@@ -212,6 +212,18 @@ void place_labels(std::vector<Label>& labels, double bottom) {
   }
 }
 
+std::string labels_svg(std::vector<Label>& labels, double bottom) {
+  place_labels(labels, bottom);
+  std::string svg;
+  for (const Label& label : labels) {
+    const double x = std::clamp(label.x, label.box.left, label.box.right);
+    const double y = std::clamp(label.y, label.box.top, label.box.bottom);
+    if (y != label.y) svg += line_between(label.x, label.y, x, y, "leader");
+    svg += text_at(label.box.left, label.box.bottom - 3.5, "start", *label.text, " class=\"name\"");
+  }
+  return svg;
+}
+
 }  // namespace
 
 std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>& series,
@@ -228,14 +240,7 @@ std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>&
       labels.push_back({.text = &one.name, .x = x, .y = y});
     }
   }
-  place_labels(labels, kHeight - kBottom);
-  for (const Label& label : labels) {
-    const double x = std::clamp(label.x, label.box.left, label.box.right);
-    const double y = std::clamp(label.y, label.box.top, label.box.bottom);
-    if (y != label.y) svg += line_between(label.x, label.y, x, y, "leader");
-    svg += text_at(label.box.left, label.box.bottom - 3.5, "start", *label.text, " class=\"name\"");
-  }
-  return svg + marks + "</svg>";
+  return svg + labels_svg(labels, kHeight - kBottom) + marks + "</svg>";
 }
 
 std::string line_chart(const ChartText& text, const std::vector<ChartSeries>& series) {
@@ -255,6 +260,62 @@ std::string line_chart(const ChartText& text, const std::vector<ChartSeries>& se
                   "\" d=\"", path, "\"/>", marks, "</g>");
   }
   return svg + "</svg>";
+}
+
+std::string roofline_chart(const ChartText& text, const std::vector<ChartSeries>& series,
+                           const std::vector<ChartRoof>& roofs) {
+  constexpr double kHeight = 420;
+  double low = std::numeric_limits<double>::infinity(), high = 0;
+  for (const ChartSeries& one : series) {
+    for (const auto& [x, y] : one.points) {
+      MNEME_CHECK(x > 0 && y > 0, "chart: point (", x, ", ", y, ") of ", one.name,
+                  " has no place on logarithmic scales");
+      low = std::min(low, x);
+      high = std::max(high, x);
+    }
+  }
+  MNEME_CHECK(high > 0, "chart: no points for ", text.title);
+  // Roofs go from one decade's edge to another, past every ridge.
+  std::vector<ChartSeries> lines;
+  for (const ChartRoof& roof : roofs) {
+    MNEME_CHECK(roof.level > 0 && roof.slope > 0, "chart: roof ", roof.name, " is ", roof.level,
+                " and ", roof.slope, " x");
+    if (std::isfinite(roof.level) && std::isfinite(roof.slope))
+      high = std::max(high, roof.level / roof.slope);
+  }
+  low = std::pow(10, std::floor(std::log10(low)));
+  high = std::pow(10, std::ceil(std::log10(high)));
+  for (const ChartRoof& roof : roofs) {
+    const auto at = [&](double x) { return std::min(roof.level, roof.slope * x); };
+    ChartSeries line{.name = roof.name, .style = lines.size() + 1, .points = {{low, at(low)}}};
+    const double ridge = roof.level / roof.slope;
+    if (ridge > low && ridge < high) line.points.emplace_back(ridge, roof.level);
+    line.points.emplace_back(high, at(high));
+    lines.push_back(std::move(line));
+  }
+  std::vector<ChartSeries> all = series;
+  all.insert(all.end(), lines.begin(), lines.end());
+  const Frame frame =
+      frame_for(text, all, ChartScale::kLogarithmic, ChartScale::kLogarithmic, kHeight);
+  std::string svg = opening(text, kHeight) + frame.svg;
+  for (const ChartSeries& line : lines) {
+    std::string path;
+    for (const auto& [x, y] : line.points)
+      path +=
+          concat(path.empty() ? "M" : "L", number(frame.x.place(x)), " ", number(frame.y.place(y)));
+    svg += concat("<g><title>", html_escape(line.name), "</title><path class=\"l s",
+                  line.style % kStyles, "\" stroke-dasharray=\"", kDashes[line.style % kStyles],
+                  "\" d=\"", path, "\"/></g>");
+  }
+  std::string marks;
+  std::vector<Label> labels;
+  for (const ChartSeries& one : series) {
+    for (const auto& [x, y] : one.points) {
+      marks += mark(one.style, frame.x.place(x), frame.y.place(y));
+      labels.push_back({.text = &one.name, .x = frame.x.place(x), .y = frame.y.place(y)});
+    }
+  }
+  return svg + labels_svg(labels, kHeight - kBottom) + marks + "</svg>";
 }
 
 std::string bar_chart(const ChartText& text, const std::vector<std::string>& bars,

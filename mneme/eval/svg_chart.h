@@ -36,6 +36,16 @@ std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>&
 // One line a series, x and y from zero.
 std::string line_chart(const ChartText& text, const std::vector<ChartSeries>& series);
 
+// A roof of a roofline chart: y = least of `level` and slope * x; infinite: not limited by it.
+struct ChartRoof {
+  std::string name;
+  double level = 0, slope = 0;
+};
+// Both axes logarithmic: one marker a point, labelled with its series' name, under the roofs.
+// Throws Error on points or roofs that are not positive.
+std::string roofline_chart(const ChartText& text, const std::vector<ChartSeries>& series,
+                           const std::vector<ChartRoof>& roofs);
+
 struct BarGroup {
   std::string name;
   size_t style = 0;

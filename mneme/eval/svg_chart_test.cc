@@ -177,5 +177,43 @@ TEST(Charts, OnePointAloneIsDrawn) {
   }
 }
 
+TEST(RooflineChart, PutsPointsUnderRoofsOnDecades) {
+  const std::string svg = roofline_chart(
+      kText, {{"7", 0, {{1, 10}}}, {"8", 0, {{100, 100}}}},
+      {{"FMA & read", 100, 10}, {"bandwidth", std::numeric_limits<double>::infinity(), 10}});
+  expect_well_formed(svg);
+  EXPECT_THAT(svg, HasSubstr("<title>FMA &amp; read</title>"));
+  EXPECT_THAT(svg, HasSubstr(">7</text>"));
+  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  ASSERT_EQ(marks.size(), 2u);
+  // The first point lies on the sloped roof's left end, the second on the level one's right end.
+  const auto path = matches(
+      svg,
+      std::regex(R"re(d="M([-.0-9]+) ([-.0-9]+)L([-.0-9]+) ([-.0-9]+)L([-.0-9]+) ([-.0-9]+)")re"));
+  ASSERT_EQ(path.size(), 1u);
+  for (int i = 1; i <= 2; ++i) {
+    EXPECT_EQ(path[0][i].str(), marks[0][i].str());
+    EXPECT_EQ(path[0][i + 4].str(), marks[1][i].str());
+  }
+  // The ridge is half way, at an intensity of 10.
+  EXPECT_NEAR(std::stod(path[0][3]), (std::stod(path[0][1]) + std::stod(path[0][5])) / 2, 0.11);
+  EXPECT_EQ(path[0][4].str(), path[0][6].str());
+}
+
+TEST(RooflineChart, RefusesWhatHasNoLogarithm) {
+  const auto message = [](double x, double y, double level) -> std::string {
+    try {
+      roofline_chart(kText, {{"a", 0, {{x, y}}}}, {{"roof", level, 1}});
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_EQ(message(1, 1, 1), "no error");
+  EXPECT_THAT(message(0, 1, 1), HasSubstr("point (0, 1) of a has no place on logarithmic scales"));
+  EXPECT_THAT(message(1, -1, 1), HasSubstr("point (1, -1) of a"));
+  EXPECT_THAT(message(1, 1, 0), HasSubstr("roof roof is 0 and 1 x"));
+}
+
 }  // namespace
 }  // namespace mneme
