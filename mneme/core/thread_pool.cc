@@ -11,6 +11,8 @@ namespace {
 // in the kernel.
 constexpr int kSpins = 2000;
 
+constexpr uint32_t kOpen = uint32_t{1} << 31;
+
 inline void relax() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
@@ -62,13 +64,15 @@ void ThreadPool::run(int64_t tasks, FunctionRef<void(int64_t, int)> body) {
   tasks_ = tasks;
   error_ = nullptr;
   next_task_.store(0, std::memory_order_relaxed);
-  active_.store(static_cast<int32_t>(workers_.size()), std::memory_order_relaxed);
+  gate_.store(kOpen, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
   claim_tasks(0);
-  for (int32_t left = active_.load(std::memory_order_acquire); left != 0;
-       left = active_.load(std::memory_order_acquire)) {
-    wait_for_change(active_, left);
+  // Nobody enters any more: every task has been claimed.
+  uint32_t inside = gate_.fetch_and(~kOpen, std::memory_order_acq_rel) & ~kOpen;
+  while (inside != 0) {
+    wait_for_change(gate_, inside);
+    inside = gate_.load(std::memory_order_acquire);
   }
   if (error_) std::rethrow_exception(error_);
 }
@@ -87,15 +91,29 @@ void ThreadPool::claim_tasks(int worker) {
   }
 }
 
+// Whether a loop is open; it then stays until leave().
+bool ThreadPool::enter() {
+  uint32_t gate = gate_.load(std::memory_order_acquire);
+  do {
+    if ((gate & kOpen) == 0) return false;
+  } while (!gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acquire));
+  return true;
+}
+
+void ThreadPool::leave() {
+  // The caller waits only once the gate is closed, and for the last one inside.
+  if (gate_.fetch_sub(1, std::memory_order_acq_rel) == 1) gate_.notify_one();
+}
+
 void ThreadPool::work(int worker) {
   uint32_t seen = 0;
   for (;;) {
     wait_for_change(generation_, seen);
     seen = generation_.load(std::memory_order_acquire);
     if (stopping_.load(std::memory_order_acquire)) return;
+    if (!enter()) continue;
     claim_tasks(worker);
-    active_.fetch_sub(1, std::memory_order_release);
-    active_.notify_one();
+    leave();
   }
 }
 

@@ -1,6 +1,7 @@
-// A pool of threads that runs one parallel loop at a time. Tasks are claimed one by one, so a
-// worker that the system has put aside holds up at most the task in its hands: two processes on two
-// cores slow each other, they do not stall.
+// A pool of threads that runs one parallel loop at a time. Tasks are claimed one by one, and a loop
+// waits only for workers that have entered it: a worker that the system has put aside holds up at
+// most the task in its hands, and one that does not wake in time holds up nothing. Two processes on
+// two cores slow each other, they do not stall.
 #pragma once
 
 #include <atomic>
@@ -32,13 +33,15 @@ class ThreadPool {
  private:
   void work(int worker);
   void claim_tasks(int worker);
+  bool enter();
+  void leave();
 
   std::vector<std::thread> workers_;
   const FunctionRef<void(int64_t, int)>* body_ = nullptr;
   int64_t tasks_ = 0;
   alignas(64) std::atomic<int64_t> next_task_{0};
   alignas(64) std::atomic<uint32_t> generation_{0};  // one more for every loop
-  alignas(64) std::atomic<int32_t> active_{0};       // workers that have not left the current loop
+  alignas(64) std::atomic<uint32_t> gate_{0};        // kOpen, and the number of workers inside
   std::atomic<bool> stopping_{false};
   std::mutex error_mutex_;
   std::exception_ptr error_;

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <memory>
 #include <vector>
 
 #include "mneme/core/error.h"
@@ -28,6 +29,18 @@ TEST(ThreadPool, SurvivesManyShortLoops) {
   std::atomic<int64_t> sum{0};
   for (int loop = 0; loop < 20000; ++loop) pool.run(5, [&](int64_t task, int) { sum += task; });
   EXPECT_EQ(sum.load(), 20000 * 10);
+}
+
+// Far more threads than cores: most wake when their loop is over, or in the middle of the next.
+TEST(ThreadPool, LateWorkersEnterNoLoopThatIsOver) {
+  ThreadPool pool(24);
+  for (int loop = 0; loop < 3000; ++loop) {
+    // The body dies with the loop: a late worker that called it would write to a dead counter.
+    auto calls = std::make_unique<std::atomic<int>>(0);
+    pool.run(2 + loop % 7, [&calls](int64_t, int) { ++*calls; });
+    ASSERT_EQ(calls->load(), 2 + loop % 7);
+    calls.reset();
+  }
 }
 
 TEST(ThreadPool, RethrowsTheFirstErrorAndWorksAgain) {
