@@ -60,7 +60,8 @@ void RowFormat::validate() const {
                 kMaxHeadDim, ", got ", dim);
   }
   if (!quantised()) return;
-  const int64_t unit = 32 / element_bits(encoding);
+  // Words of 32 bits; fitting works on 16 elements at a time.
+  const int64_t unit = fitted ? 16 : 32 / element_bits(encoding);
   const auto fits = [&](int64_t g) {
     return g > 0 && g % unit == 0 && k_dim % g == 0 && v_dim % g == 0;
   };
