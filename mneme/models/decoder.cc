@@ -45,7 +45,8 @@ DecoderModel::DecoderModel(ModelConfig config, DecoderWeights weights,
   shape_ = config_.memory_shape();
   ThreadPool pool;
   set_output(stored_linear(*weights_.output, pool));
-  set_linears([&](int64_t, const TensorView& weight) { return stored_linear(weight, pool); });
+  set_linears([&](int64_t, const TensorView& weight) { return stored_linear(weight, pool); },
+              "file");
   if (weights_.rope_factors != nullptr) {
     rope_factors_.resize(static_cast<size_t>(config_.head_dim / 2));
     std::copy_n(floats(weights_.rope_factors), rope_factors_.size(), rope_factors_.begin());
@@ -61,7 +62,7 @@ void DecoderModel::set_output(std::unique_ptr<Linear> output) {
 
 void DecoderModel::use_float_products() {
   set_output(float_linear(*weights_.output));
-  set_linears([](int64_t, const TensorView& weight) { return float_linear(weight); });
+  set_linears([](int64_t, const TensorView& weight) { return float_linear(weight); }, "float");
 }
 
 void DecoderModel::embed(int32_t token, float* out) const {
@@ -73,7 +74,8 @@ void DecoderModel::embed(int32_t token, float* out) const {
   }
 }
 
-void DecoderModel::set_linears(LinearMaker make) {
+void DecoderModel::set_linears(LinearMaker make, std::string form) {
+  linear_form_ = std::move(form);
   linears_.clear();
   linears_.reserve(weights_.layers.size());
   released_bytes_ = 0;

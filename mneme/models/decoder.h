@@ -61,11 +61,14 @@ class DecoderModel {
 
   // Replaces the linear layers of every decoder layer (stored_linear, to begin with), one after the
   // other, and gives back the memory of tensors that are no longer read. Embedding, output and
-  // norms stay as they are. When `make` throws, the model must not be used any more.
-  void set_linears(LinearMaker make);
-  // Multiplies every weight in float32 from its file form: slower, without the rounding of the
-  // activations to 15 bits that packed_matmul.h does.
+  // norms stay as they are. `form` says what they are now: it becomes part of the model's
+  // fingerprint. When `make` throws, the model must not be used any more.
+  void set_linears(LinearMaker make, std::string form);
+  // Multiplies every weight in float32 from its file form (form "float"): slower, without the
+  // rounding of the activations to 15 bits that packed_matmul.h does.
   void use_float_products();
+  // "file" to begin with, or what set_linears() was told.
+  const std::string& linear_form() const { return linear_form_; }
 
   // Bytes of all weights, in the form in which they lie in memory.
   int64_t weight_bytes() const;
@@ -96,6 +99,7 @@ class DecoderModel {
   DecoderWeights weights_;
   std::shared_ptr<const TensorSource> source_;
   std::vector<LayerLinears> linears_;  // [layers]
+  std::string linear_form_;
   std::unique_ptr<Linear> output_;
   int64_t released_bytes_ = 0, released_output_bytes_ = 0;  // of tensors of the source
   MemoryShape shape_;

@@ -61,10 +61,12 @@ TEST(Linear, AModelUsesTheLinearsItIsGivenAndCountsTheirBytes) {
   const int64_t stored_workspace = model.workspace_bytes(20, 1);
 
   std::vector<std::string> made;
-  model.set_linears([&](int64_t layer, const TensorView& weight) -> std::unique_ptr<Linear> {
-    made.push_back(std::to_string(layer) + " " + weight.name);
-    return std::make_unique<Counted>(weight);
-  });
+  model.set_linears(
+      [&](int64_t layer, const TensorView& weight) -> std::unique_ptr<Linear> {
+        made.push_back(std::to_string(layer) + " " + weight.name);
+        return std::make_unique<Counted>(weight);
+      },
+      "counted");
   ASSERT_EQ(made.size(), 14u);
   EXPECT_EQ(made.front(), "0 model.layers.0.self_attn.q_proj.weight");
   EXPECT_EQ(made.back(), "1 model.layers.1.mlp.down_proj.weight");

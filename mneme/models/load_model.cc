@@ -21,6 +21,7 @@ std::unique_ptr<DecoderModel> load_model(std::shared_ptr<const GgufFile> file) {
 std::string model_fingerprint(const DecoderModel& model) {
   Hash hash;
   hash.add_text(model.config().text());
+  if (model.linear_form() != "file") hash.add_text(model.linear_form());
   for (const TensorView& tensor : model.source().tensors()) {
     hash.add_text(
         concat(tensor.name, ' ', dtype_name(tensor.dtype), ' ', shape_text(tensor.shape)));

@@ -12,8 +12,8 @@ namespace mneme {
 // Throws Error naming the file, the architecture and those that are known.
 std::unique_ptr<DecoderModel> load_model(std::shared_ptr<const GgufFile> file);
 
-// A hash over the configuration and every weight: two files with the same fingerprint compute the
-// same function. Reads the whole file.
+// A hash over the configuration, every weight and the form of the linear layers: two models with the
+// same fingerprint compute the same function. Reads the whole file.
 std::string model_fingerprint(const DecoderModel& model);
 
 }  // namespace mneme
