@@ -157,7 +157,7 @@ void add_chat(CLI::App& app, Action& action) {
   options->generate.max_tokens = 512;
   CLI::App* command =
       app.add_subcommand("chat", "Talk with the model in the terminal and watch its memory");
-  options->model.add_to(*command);
+  options->model.add_with_weights_to(*command);
   command->add_option("--memory", options->memory, "memory spec, see `mneme list`")
       ->capture_default_str();
   command->add_option("--budget", options->budget,

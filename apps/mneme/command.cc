@@ -40,7 +40,18 @@ void ModelOptions::add_to(CLI::App& command) {
                    "read the weights into private memory instead of mapping the file");
 }
 
+void ModelOptions::add_with_weights_to(CLI::App& command) {
+  add_to(command);
+  command
+      .add_option(
+          "--weights", weights,
+          "form of the linear layers' weights: file (as stored) or int8, see `mneme explain "
+          "int8`")
+      ->capture_default_str();
+}
+
 std::unique_ptr<Engine> ModelOptions::open() const {
+  const WeightFormat format = parse_weight_format(weights);
   std::string path = model;
   if (path.empty()) {
     const char* from_environment = std::getenv("MNEME_MODEL");
@@ -51,7 +62,7 @@ std::unique_ptr<Engine> ModelOptions::open() const {
   MNEME_CHECK(!model.empty() || std::filesystem::exists(path, ignored),
               "no model: give --model FILE.gguf, or set MNEME_MODEL, or run `make demo` once (",
               path, " is not there)");
-  return Engine::open(path, {.threads = threads, .copy_file = copy});
+  return Engine::open(path, {.threads = threads, .copy_file = copy, .weights = format});
 }
 
 std::string read_prompt(const std::string& prompt, const std::string& file) {

@@ -21,6 +21,7 @@ void add_run(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);
 void add_compare(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
+void add_weights(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
@@ -32,8 +33,11 @@ struct ModelOptions {
   std::string model;
   int threads = 0;
   bool copy = false;
+  std::string weights = "file";
 
   void add_to(CLI::App& command);
+  // --weights too, for commands that run the model.
+  void add_with_weights_to(CLI::App& command);
   // Opens the model; without --model takes MNEME_MODEL from the environment, then the file that
   // `make demo` fetches.
   std::unique_ptr<Engine> open() const;

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "apps/mneme/command.h"
+#include "apps/mneme/text_table.h"
 #include "mneme/cache/memory_registry.h"
 #include "mneme/core/error.h"
 #include "mneme/eval/comparison.h"
@@ -113,21 +114,6 @@ std::string input_text(const Options& options, const Comparison& result) {
   return source;
 }
 
-// Rows of cells with columns as wide as their widest cell; the first column to the left, the others
-// to the right.
-void print_table(const std::vector<std::vector<std::string>>& table) {
-  std::vector<size_t> widths(table.front().size(), 0);
-  for (const auto& row : table) {
-    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-  }
-  for (const auto& row : table) {
-    std::string line = row[0] + std::string(widths[0] - row[0].size(), ' ');
-    for (size_t i = 1; i < row.size(); ++i)
-      line += "  " + std::string(widths[i] - row[i].size(), ' ') + row[i];
-    std::cout << line << "\n";
-  }
-}
-
 std::string rate_cell(double rate) { return rate > 0 ? fixed_number(rate, 1) : "-"; }
 
 std::vector<std::string> quality_titles(ComparisonTask task) {
@@ -176,10 +162,10 @@ std::string one_line(const std::string& text, size_t limit) {
 }
 
 void print_human(const Comparison& result) {
-  std::vector<std::vector<std::string>> table = {
-      {"memory", "resident", "of f16", "peak", "prompt t/s", "decode t/s"}};
-  const auto titles = quality_titles(result.task);
-  table[0].insert(table[0].end(), titles.begin(), titles.end());
+  std::vector<std::string> titles = {"memory", "resident",   "of f16",
+                                     "peak",   "prompt t/s", "decode t/s"};
+  for (const std::string& title : quality_titles(result.task)) titles.push_back(title);
+  TextTable table(std::move(titles));
   for (const ComparisonRow& row : result.rows) {
     std::vector<std::string> cells = {row.label};
     if (row.logical_bytes > 0) {
@@ -195,9 +181,9 @@ void print_human(const Comparison& result) {
     }
     const auto quality = quality_cells(row, result.task);
     cells.insert(cells.end(), quality.begin(), quality.end());
-    table.push_back(std::move(cells));
+    table.add(std::move(cells));
   }
-  print_table(table);
+  table.print(std::cout);
   for (const ComparisonRow& row : result.rows) {
     if (!row.error.empty()) std::cout << row.label << ": " << row.error << "\n";
   }
@@ -286,7 +272,7 @@ void add_compare(CLI::App& app, Action& action) {
   ComparisonOptions& compare_options = options->compare;
   CLI::App* command =
       app.add_subcommand("compare", "Run several memories on one prompt or task, side by side");
-  options->model.add_to(*command);
+  options->model.add_with_weights_to(*command);
   command->add_option("-p,--prompt", options->prompt, "the prompt; for other tasks the text");
   command->add_option("-f,--file", options->file, "read it from a file, '-': standard input");
   command

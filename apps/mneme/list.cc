@@ -6,6 +6,7 @@
 #include "apps/mneme/memory_json.h"
 #include "mneme/cache/memory_registry.h"
 #include "mneme/core/error.h"
+#include "mneme/models/weight_format.h"
 
 namespace mneme::app {
 namespace {
@@ -87,6 +88,15 @@ int list(bool json, bool markdown) {
 }
 
 int explain(const std::string& text, bool json) {
+  if (const std::string name = parse_spec(text).terms.front().name; name == "int8") {
+    const std::string form = parse_weight_format(text).text();
+    if (json) {
+      std::cout << json_text({{"spec", form}, {"card", weight_format_card()}}) << "\n";
+    } else {
+      std::cout << weight_format_card();
+    }
+    return 0;
+  }
   const MemoryRegistry& registry = MemoryRegistry::builtin();
   const std::string canonical = registry.canonical(text);
   const Capabilities can = capabilities_of(text);
@@ -142,9 +152,10 @@ void add_explain(CLI::App& app, Action& action) {
     bool json = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* command = app.add_subcommand(
-      "explain", "The card of one memory: paper, bytes, parameters, what it can");
-  command->add_option("spec", options->spec, "memory spec")->required();
+  CLI::App* command = app.add_subcommand("explain",
+                                         "The card of one memory (paper, bytes, parameters, what "
+                                         "it can), or of the weights' form int8");
+  command->add_option("spec", options->spec, "memory spec, or int8")->required();
   command->add_flag("--json", options->json, "print one JSON object");
   command->footer("Example:\n  mneme explain 'sliding(window=1024)+q4'");
   command->callback(

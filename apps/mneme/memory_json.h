@@ -1,10 +1,11 @@
 // How a memory is reported in JSON, everywhere the same: {spec, resident_bytes, logical_bytes,
-// peak_bytes}.
+// peak_bytes}; and a model's weights: {form, bytes, linear_bytes}.
 #pragma once
 
 #include <nlohmann/json.hpp>
 
 #include "mneme/cache/memory.h"
+#include "mneme/models/decoder.h"
 
 namespace mneme::app {
 
@@ -13,6 +14,12 @@ inline nlohmann::ordered_json memory_json(const SequenceMemory& memory) {
           {"resident_bytes", memory.resident_bytes()},
           {"logical_bytes", memory.logical_bytes()},
           {"peak_bytes", memory.peak_bytes()}};
+}
+
+inline nlohmann::ordered_json weights_json(const DecoderModel& model) {
+  return {{"form", model.linear_form()},
+          {"bytes", model.weight_bytes()},
+          {"linear_bytes", model.linear_bytes()}};
 }
 
 // Text that may hold bad UTF-8 never fails to print: bad bytes become U+FFFD.

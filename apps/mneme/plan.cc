@@ -47,10 +47,13 @@ int plan(const Options& options) {
     }
     const bool held = tokens <= model.config().context || memory->capabilities().beyond_context;
     report["total_bytes"] = total;
+    report["weights"] = weights_json(model);
     report["within_context"] = held;
     if (budget > 0) report["fits_budget"] = memory_bytes <= budget;
     if (!options.json) {
-      std::cout << memory->spec() << " at " << tokens << " tokens of " << engine->path() << "\n";
+      std::cout << memory->spec() << " at " << tokens << " tokens of " << engine->path();
+      if (model.linear_form() != "file") std::cout << ", weights " << model.linear_form();
+      std::cout << "\n";
       for (const Part& part : parts)
         std::printf("  %-10s %12s\n", part.name, bytes_text(part.bytes).c_str());
       std::printf("  %-10s %12s\n", "total", bytes_text(total).c_str());
@@ -75,7 +78,7 @@ void add_plan(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command =
       app.add_subcommand("plan", "Predict the bytes of model, context and memory before running");
-  options->model.add_to(*command);
+  options->model.add_with_weights_to(*command);
   command->add_option("--memory", options->memories, "memory spec (repeatable)")
       ->allow_extra_args(false)
       ->capture_default_str();
@@ -89,7 +92,7 @@ void add_plan(CLI::App& app, Action& action) {
   command->add_option("--budget", options->budget, "say whether the memory fits this, as 64MiB");
   command->add_flag("--json", options->json,
                     "print {parts: [{name, bytes}], total_bytes}, an array for several memories");
-  command->footer("Example:\n  mneme plan --tokens 8192 --memory full --memory q4");
+  command->footer("Example:\n  mneme plan --tokens 8192 --memory full --memory q4 --weights int8");
   command->callback([options, &action] { action = [options] { return plan(*options); }; });
 }
 

@@ -89,7 +89,8 @@ int run(const Options& options) {
                                          {"reused_tokens", result.reused_tokens},
                                          {"prefill_tokens_per_s", result.prefill_rate()},
                                          {"decode_tokens_per_s", result.decode_rate()},
-                                         {"memory", memory_json(session.memory())}};
+                                         {"memory", memory_json(session.memory())},
+                                         {"weights", weights_json(engine->model())}};
     std::cout << json_text(json) << "\n";
   } else {
     std::cout << "\n" << std::flush;
@@ -112,7 +113,7 @@ int run(const Options& options) {
 void add_run(CLI::App& app, Action& action) {
   auto options = std::make_shared<Options>();
   CLI::App* command = app.add_subcommand("run", "Answer one prompt under one memory");
-  options->model.add_to(*command);
+  options->model.add_with_weights_to(*command);
   command->add_option("-p,--prompt", options->prompt, "the prompt");
   command->add_option("-f,--file", options->file,
                       "read the prompt from a file, '-': standard input");

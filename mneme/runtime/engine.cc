@@ -30,6 +30,8 @@ std::unique_ptr<Engine> Engine::open(const std::string& path, const EngineOption
       GgufFile::open(path, options.copy_file ? MappedFile::Mode::kCopy : MappedFile::Mode::kMap);
   if (options.refuse_non_finite) refuse_non_finite(*engine->file_);
   engine->model_ = load_model(engine->file_);
+  if (options.weights.kind != WeightFormat::Kind::kFile)
+    set_weight_format(*engine->model_, options.weights, engine->pool_);
   engine->tokenizer_ = Tokenizer::from_gguf(*engine->file_);
   MNEME_CHECK(engine->tokenizer_->vocabulary_size() == engine->model_->config().vocabulary, path,
               ": the tokenizer has ", engine->tokenizer_->vocabulary_size(), " tokens, the model ",

@@ -12,6 +12,7 @@
 #include "mneme/io/chat_template.h"
 #include "mneme/io/tokenizer.h"
 #include "mneme/models/decoder.h"
+#include "mneme/models/weight_format.h"
 
 namespace mneme {
 
@@ -19,6 +20,7 @@ struct EngineOptions {
   int threads = 0;         // 0: one for each core
   bool copy_file = false;  // read the weights into private memory instead of mapping the file
   bool refuse_non_finite = false;  // check every weight for NaN and infinity first
+  WeightFormat weights;            // of the linear layers; converted once, here
 };
 
 class Engine {

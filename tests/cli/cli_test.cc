@@ -107,6 +107,34 @@ TEST_F(Cli, PlanAgreesWithRun) {
   }
 }
 
+TEST_F(Cli, WeightsAsInt8) {
+  const std::string prompt = "-p 'The same text' -n 8 --ignore-end --json ";
+  const auto stored = nlohmann::json::parse(with_model("run", prompt).out);
+  const auto int8 = nlohmann::json::parse(with_model("run", prompt + "--weights int8").out);
+  EXPECT_EQ(stored["weights"]["form"], "file");
+  EXPECT_EQ(int8["weights"]["form"], "int8(threshold=6,activations=auto,keep_original=false)");
+  EXPECT_LT(int8["weights"]["linear_bytes"].get<double>(),
+            0.3 * stored["weights"]["linear_bytes"].get<double>());
+  EXPECT_EQ(int8["tokens"].size(), 8u);
+
+  const auto plan = nlohmann::json::parse(with_model("plan", "--json --weights int8").out);
+  EXPECT_EQ(plan["weights"], int8["weights"]);
+  EXPECT_EQ(plan["parts"][0]["bytes"], int8["weights"]["bytes"]);
+  EXPECT_LT(plan["parts"][0]["bytes"],
+            nlohmann::json::parse(with_model("plan", "--json").out)["parts"][0]["bytes"]);
+
+  EXPECT_THAT(run("explain int8").out,
+              AllOf(HasSubstr("2208.07339"), HasSubstr("Why decoding is weight-only")));
+  const std::string text = "-p '" + std::string(50, 'x') + "' ";
+  const auto study = nlohmann::json::parse(
+      with_model("weights", text + "--json --weights 'int8(threshold=1)' --weights zeropoint").out);
+  EXPECT_EQ(study["forms"].size(), 2u);
+  EXPECT_THAT(with_model("weights", text + "-q --weights 'int8(threshold=1)'").out,
+              AllOf(HasSubstr("ratio"), HasSubstr("Share of outlier columns in each layer")));
+  expect_refusal(with_model("run", "-p x --weights int4 2>&1"),
+                 "unknown form of weights 'int4', expected file or int8");
+}
+
 TEST_F(Cli, ListExplainInspectTokenizeAndCheck) {
   const auto list = nlohmann::json::parse(run("list --json").out);
   ASSERT_TRUE(list.is_array());
@@ -159,8 +187,8 @@ TEST_F(Cli, ChatAnswersEachLineAndReusesWhatItHolds) {
 
 TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
   EXPECT_EQ(run("--version").code, 0);
-  for (const char* command :
-       {"run", "chat", "compare", "plan", "list", "explain", "inspect", "tokenize", "check"}) {
+  for (const char* command : {"run", "chat", "compare", "plan", "weights", "list", "explain",
+                              "inspect", "tokenize", "check"}) {
     const Outcome help = run(std::string(command) + " --help");
     EXPECT_EQ(help.code, 0) << command;
     EXPECT_THAT(help.out, AllOf(HasSubstr("Example:\n  mneme "), HasSubstr("--json"))) << command;
