@@ -238,10 +238,10 @@ WeightStudy study_weights(DecoderModel& model, ThreadPool& pool, const WeightStu
     model.set_linears(
         [&](int64_t layer, const TensorView& weight) -> std::unique_ptr<Linear> {
           weights += weight.elements();
-          if (!reads_block_input(weight)) return stored_linear(weight);
+          if (!reads_block_input(weight)) return float_linear(weight);
           return std::make_unique<WatchedLinear>(layer, weight, features);
         },
-        "file");
+        "float");
     const std::vector<float> reference = study.logits(tokens, reference_totals);
     set_weight_format(model, {}, pool);
     study.add(tokens, reference, reference, reference_totals);

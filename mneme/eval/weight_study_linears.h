@@ -28,11 +28,11 @@ class BaselineLinear final : public Linear {
   Int8Baseline baseline_;
 };
 
-// A stored linear whose inputs are looked at.
+// A float32 linear whose inputs are looked at.
 class WatchedLinear final : public Linear {
  public:
   WatchedLinear(int64_t layer, const TensorView& weight, OutlierFeatures& features)
-      : layer_(layer), inner_(stored_linear(weight)), features_(features) {}
+      : layer_(layer), inner_(float_linear(weight)), features_(features) {}
   void apply(const float* x, int64_t rows, int64_t x_stride, float* y, int64_t y_stride,
              ThreadPool& pool) const override {
     features_.add(layer_, x, rows, x_stride);

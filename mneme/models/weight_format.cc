@@ -68,6 +68,7 @@ size_t choice_of(std::string_view text, const SpecArgument& argument,
 
 std::string WeightFormat::text() const {
   if (kind == Kind::kFile) return "file";
+  if (kind == Kind::kFloat) return "float";
   return concat("int8(threshold=", int8.threshold,
                 ",activations=", kActivations[static_cast<size_t>(int8.activations)],
                 ",keep_original=", int8.keep_original ? "true" : "false", ")");
@@ -79,15 +80,17 @@ WeightFormat parse_weight_format(std::string_view text) {
   if (spec.terms.size() > 1) {
     fail(spec_error(text, spec.terms[1].position, "weights have one form, it cannot be joined"));
   }
-  if (term.name != "file" && term.name != "int8") {
-    fail(spec_error(text, term.position,
-                    concat("unknown form of weights '", term.name, "', expected file or int8")));
+  if (term.name != "file" && term.name != "float" && term.name != "int8") {
+    fail(spec_error(
+        text, term.position,
+        concat("unknown form of weights '", term.name, "', expected file, float or int8")));
   }
   WeightFormat format;
+  if (term.name == "float") format.kind = WeightFormat::Kind::kFloat;
   if (term.name == "int8") format.kind = WeightFormat::Kind::kInt8;
   for (const SpecArgument& argument : term.arguments) {
-    if (format.kind == WeightFormat::Kind::kFile) {
-      fail(spec_error(text, argument.position, "file has no parameters"));
+    if (format.kind != WeightFormat::Kind::kInt8) {
+      fail(spec_error(text, argument.position, concat(term.name, " has no parameters")));
     } else if (argument.key == "threshold") {
       format.int8.threshold = number_of(text, argument);
     } else if (argument.key == "activations") {
@@ -107,8 +110,9 @@ WeightFormat parse_weight_format(std::string_view text) {
 
 void set_weight_format(DecoderModel& model, const WeightFormat& format, ThreadPool& pool,
                        const Int8Observer& observer) {
+  if (format.kind == WeightFormat::Kind::kFloat) return model.use_float_products();
   const auto make = [&](int64_t layer, const TensorView& weight) -> std::unique_ptr<Linear> {
-    if (format.kind == WeightFormat::Kind::kFile) return stored_linear(weight);
+    if (format.kind == WeightFormat::Kind::kFile) return stored_linear(weight, pool);
     return std::make_unique<QuantisedLinear>(layer, weight, format.int8, pool, observer);
   };
   model.set_linears(make, format.text());

@@ -68,7 +68,7 @@ TEST_F(Cli, RunPrintsOneJsonObject) {
   }
   EXPECT_EQ(json["prompt_tokens"], 16);
   EXPECT_EQ(json["tokens"].size(), 12u);
-  EXPECT_EQ(json["memory"]["spec"], "q8(group=32,rotate=none)");
+  EXPECT_EQ(json["memory"]["spec"], "q8(group=32,rotate=none,fit=edges)");
   EXPECT_GT(json["memory"]["resident_bytes"], 0);
   EXPECT_EQ(json["memory"]["logical_bytes"], (16 + 12) * 2 * 2 * 64 * 2);
   EXPECT_GE(json["memory"]["peak_bytes"], json["memory"]["resident_bytes"]);
@@ -132,7 +132,7 @@ TEST_F(Cli, WeightsAsInt8) {
   EXPECT_THAT(with_model("weights", text + "-q --weights 'int8(threshold=1)'").out,
               AllOf(HasSubstr("ratio"), HasSubstr("Share of outlier columns in each layer")));
   expect_refusal(with_model("run", "-p x --weights int4 2>&1"),
-                 "unknown form of weights 'int4', expected file or int8");
+                 "unknown form of weights 'int4', expected file, float or int8");
 }
 
 TEST_F(Cli, ListExplainInspectTokenizeAndCheck) {
@@ -143,7 +143,7 @@ TEST_F(Cli, ListExplainInspectTokenizeAndCheck) {
       EXPECT_TRUE(entry.contains(key)) << key;
   }
   EXPECT_THAT(run("explain 'sliding+q4'").out,
-              AllOf(HasSubstr("sliding(window=512,sink=4)+q4(group=64,rotate=hadamard)"),
+              AllOf(HasSubstr("sliding(window=512,sink=4)+q4(group=64,rotate=hadamard,fit=squares)"),
                     HasSubstr("2309.17453")));
   const auto header = nlohmann::json::parse(run("inspect --json '" + model_ + "'").out);
   EXPECT_EQ(header["format"], "GGUF");
