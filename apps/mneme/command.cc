@@ -45,7 +45,7 @@ void ModelOptions::add_with_weights_to(CLI::App& command) {
   command
       .add_option(
           "--weights", weights,
-          "form of the linear layers' weights: file (as stored) or int8, see `mneme explain "
+          "form of the linear layers' weights: file (as stored), float (the same, float32 products) or int8, see `mneme explain "
           "int8`")
       ->capture_default_str();
 }
