@@ -1,15 +1,13 @@
 // Activations as integers for packed_matmul.h: each block of 32 inputs of a row is scale * q with q
-// of 15 bits, cut into two planes of signed bytes, q = 128 * high + low, so that products with 8-bit
+// of 16 bits, cut into two planes of signed bytes, q = 256 * high + low, so that products with 8-bit
 // codes run on byte dot products.
 //
-//   scale = max |x| / 8192 of the block,  q = rint(x / scale) in [-8192, 8192],
-//   high = floor((q + 64) / 128) in [-64, 64],  low = q - 128 * high in [-64, 63].
+//   scale = max |x| / 32512 of the block,  q = rint(x / scale) in [-32512, 32512],
+//   high = floor((q + 128) / 256) in [-127, 127],  low = q - 256 * high in [-128, 127].
 //
-// |x - scale * q| <= max |x| / 16384 in the block: between float32 and the 4- to 8-bit codes that it
-// meets, some 10 bits finer than these. Planes of at most 64 keep the pair sums of 16-bit dot
-// products (unsigned byte times plane, twice) below 2^15, so every instruction set is exact.
-// A block with NaN or infinity gets scale NaN, so its products are NaN. Rows do not depend on each
-// other. Tests: activation_planes_test.cc.
+// |x - scale * q| <= max |x| / 65024 in the block: between float32 and the 4- to 8-bit codes that it
+// meets, at least 8 bits finer than these. A block with NaN or infinity gets scale NaN, so its
+// products are NaN. Rows do not depend on each other. Tests: activation_planes_test.cc.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +18,8 @@
 namespace mneme {
 
 inline constexpr int64_t kPlaneBlock = 32;
-inline constexpr int kPlaneShift = 7;
-inline constexpr float kPlaneLimit = 8192;
+inline constexpr int kPlaneShift = 8;
+inline constexpr float kPlaneLimit = 127 * 256;
 
 class ActivationPlanes {
  public:

@@ -35,15 +35,14 @@ TEST(ActivationPlanes, AreTheDocumentedIntegersOnEveryTarget) {
         float most = 0;
         for (int64_t i = 0; i < 32; ++i) most = std::max(most, std::abs(from[i]));
         const float scale = planes.scales(row)[block];
-        EXPECT_FLOAT_EQ(scale, most / 8192);
+        EXPECT_FLOAT_EQ(scale, most / 32512);
         int32_t sums[2] = {};
         for (int64_t i = 0; i < 32; ++i) {
           const int high = planes.high(row)[block * 32 + i], low = planes.low(row)[block * 32 + i];
-          ASSERT_LE(std::abs(high), 64);
-          ASSERT_TRUE(low >= -64 && low <= 63) << low;
-          const int q = 128 * high + low;
+          ASSERT_LE(std::abs(high), 127);
+          const int q = 256 * high + low;
           sums[i / 16] += q;
-          ASSERT_NEAR(static_cast<double>(scale) * q, from[i], most * (0x1p-14 + 0x1p-22))
+          ASSERT_NEAR(static_cast<double>(scale) * q, from[i], most * (1.0 / 65024 + 0x1p-22))
               << row << ", " << block << ", " << i;
         }
         EXPECT_EQ(planes.sums(row)[2 * block], sums[0]);

@@ -1,12 +1,12 @@
 // Products of activations with packed quantised weights on byte dot products (VNNI, or the 16-bit
-// multiply-adds before it): y = x W^T with x as the 15-bit integers of activation_planes.h and W's
+// multiply-adds before it): y = x W^T with x as the 16-bit integers of activation_planes.h and W's
 // codes as they are stored.
 //
 //   y[m, n] = sum over blocks b of 32 inputs, in order, in float32:
 //               (x_scale[m, b] * w_scale[n, b]) * (sum of q * (code - centre), exact in int32)
 //             + w_minimum[n, b] * (x_scale[m, b] * sum of q)            where the type has minima
 //
-// So y differs from the float32 product by the rounding of x to 15 bits alone (relative 2^-14 of a
+// So y differs from the float32 product by the rounding of x to 16 bits alone (at most 2^-16 of a
 // block's largest input). A row has the same bits alone, in a chunk, in a batch and at any number of
 // threads. Q6_K's scales change every 16 inputs: its sums are over halves of a block. Tests:
 // packed_matmul_test.cc against the float64 product of the decoded weights, on every target.

@@ -59,7 +59,7 @@ std::vector<float> multiply(const PackedWeight& weight, const float* x, int64_t 
   return y;
 }
 
-// Against the float64 product: half a unit of the 15-bit activations in each input, and float32
+// Against the float64 product: half a unit of the 16-bit activations in each input, and float32
 // accumulation of the blocks (codes up to 255 over a centre cost Q8_0 no exactness: sums are int32).
 TEST(PackedMatmul, IsNearTheFloat64Product) {
   ThreadPool pool(2);
@@ -85,7 +85,7 @@ TEST(PackedMatmul, IsNearTheFloat64Product) {
                 most = std::max(most, std::abs(value));
               }
               for (int64_t k = b; k < b + 32; ++k)
-                rounding += most * 0x1p-14 * std::abs(w[static_cast<size_t>(k)]);
+                rounding += most / 65000 * std::abs(w[static_cast<size_t>(k)]);
             }
             // Minima and codes are summed apart: each may be larger than the weight they make up.
             const double apart = 8;

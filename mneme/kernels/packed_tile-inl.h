@@ -23,19 +23,33 @@ HWY_INLINE VI broadcast4(const int8_t* HWY_RESTRICT plane) {
   return hn::Set(DI(), four);
 }
 
-// acc + the sum over the four bytes of each lane of weight (0 to 255) times x (-64 to 64).
+#if !defined(MNEME_TILE_VNNI) && \
+    (HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4)
+// The sums over the four bytes of each lane of weight (0 to 127: more would saturate) times x.
+HWY_INLINE VI sum4(VU weight, VI x) {
+#if HWY_TARGET == HWY_AVX3
+  const __m512i pairs = _mm512_maddubs_epi16(weight.raw, x.raw);
+  return VI{_mm512_madd_epi16(pairs, _mm512_set1_epi16(1))};
+#elif HWY_TARGET == HWY_AVX2
+  const __m256i pairs = _mm256_maddubs_epi16(weight.raw, x.raw);
+  return VI{_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))};
+#else
+  const __m128i pairs = _mm_maddubs_epi16(weight.raw, x.raw);
+  return VI{_mm_madd_epi16(pairs, _mm_set1_epi16(1))};
+#endif
+}
+#endif
+
+// acc + the sum over the four bytes of each lane of weight (kBits each) times x (signed), exactly.
+template <int kBits>
 HWY_INLINE VI dot4(VI acc, VU weight, VI x) {
 #if defined(MNEME_TILE_VNNI)
   return VI{_mm512_dpbusd_epi32(acc.raw, weight.raw, x.raw)};
-#elif HWY_TARGET == HWY_AVX3
-  const __m512i pairs = _mm512_maddubs_epi16(weight.raw, x.raw);
-  return hn::Add(acc, VI{_mm512_madd_epi16(pairs, _mm512_set1_epi16(1))});
-#elif HWY_TARGET == HWY_AVX2
-  const __m256i pairs = _mm256_maddubs_epi16(weight.raw, x.raw);
-  return hn::Add(acc, VI{_mm256_madd_epi16(pairs, _mm256_set1_epi16(1))});
-#elif HWY_TARGET == HWY_SSE4
-  const __m128i pairs = _mm_maddubs_epi16(weight.raw, x.raw);
-  return hn::Add(acc, VI{_mm_madd_epi16(pairs, _mm_set1_epi16(1))});
+#elif HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_SSE4
+  if constexpr (kBits < 8) return hn::Add(acc, sum4(weight, x));
+  const VU half = hn::And(hn::ShiftRight<1>(weight), hn::Set(DU(), 0x7f7f7f7f));
+  const VU rest = hn::And(weight, hn::Set(DU(), 0x01010101));
+  return hn::Add(acc, hn::Add(hn::ShiftLeft<1>(sum4(half, x)), sum4(rest, x)));
 #else
   const VU byte = hn::Set(DU(), 255);
   const auto product = [&](VU code, VI plane) {
@@ -182,10 +196,10 @@ HWY_INLINE void tile(const PackedLayout& layout, const uint8_t* HWY_RESTRICT pac
           const int8_t* HWY_RESTRICT high =
               x.high + m * x.row_bytes + b * kPackedBlock + 8 * decltype(j)::value;
           const int8_t* HWY_RESTRICT low = high + x.in;
-          upper[m] = dot4(upper[m], first, broadcast4(high));
-          lower[m] = dot4(lower[m], first, broadcast4(low));
-          upper[m] = dot4(upper[m], second, broadcast4(high + 4));
-          lower[m] = dot4(lower[m], second, broadcast4(low + 4));
+          upper[m] = dot4<kBits>(upper[m], first, broadcast4(high));
+          lower[m] = dot4<kBits>(lower[m], first, broadcast4(low));
+          upper[m] = dot4<kBits>(upper[m], second, broadcast4(high + 4));
+          lower[m] = dot4<kBits>(lower[m], second, broadcast4(low + 4));
         }
       };
       const auto scale = [&](int64_t half) __attribute__((always_inline)) {

@@ -65,7 +65,7 @@ class DecoderModel {
   // fingerprint. When `make` throws, the model must not be used any more.
   void set_linears(LinearMaker make, std::string form);
   // Multiplies every weight in float32 from its file form (form "float"): slower, without the
-  // rounding of the activations to 15 bits that packed_matmul.h does.
+  // rounding of the activations to 16 bits that packed_matmul.h does.
   void use_float_products();
   // "file" to begin with, or what set_linears() was told.
   const std::string& linear_form() const { return linear_form_; }

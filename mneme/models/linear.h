@@ -38,7 +38,7 @@ class Linear {
 std::unique_ptr<Linear> float_linear(const TensorView& weight);
 
 // The same weights packed for byte dot products where their type allows it (packed_matmul.h: the
-// activations are rounded to 15 bits), else float_linear(weight).
+// activations are rounded to 16 bits), else float_linear(weight).
 std::unique_ptr<Linear> stored_linear(const TensorView& weight, ThreadPool& pool);
 
 struct LinearOutput {

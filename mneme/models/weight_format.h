@@ -1,7 +1,7 @@
 // In which form the linear layers of a decoder hold their weights, by a spec string:
 //
 //   file                                        as stored in the model's file, in another order; products
-//                                               round activations to 15 bits (packed_matmul.h)
+//                                               round activations to 16 bits (packed_matmul.h)
 //   float                                       as stored in the model's file; products in float32
 //   int8                                        LLM.int8(), kernels/int8_linear.h
 //   int8(threshold=6,activations=auto,keep_original=false)

@@ -16,17 +16,11 @@
 namespace mneme {
 namespace {
 
-TEST(LogitsOracle, LogitsAndGreedyTokensAgree) {
-  const char* model = std::getenv("MNEME_MODEL");
-  const char* oracle = std::getenv("MNEME_LOGITS_ORACLE");
-  if (model == nullptr || oracle == nullptr)
-    GTEST_SKIP() << "MNEME_MODEL and MNEME_LOGITS_ORACLE are not set";
-  const auto engine = Engine::open(model);
-  const auto file = testing::GoldenFile::open_path(oracle);
-  for (const testing::GoldenCase& prompt : file->cases()) {
+void compare(Engine& engine, const testing::GoldenFile& file) {
+  for (const testing::GoldenCase& prompt : file.cases()) {
     const std::vector<int64_t> ids = prompt.integers("in.input_ids");
     const std::vector<float> want = prompt.floats("out.logits");
-    Session session(engine->model(), engine->pool(), engine->make_memory("full(dtype=f32)"));
+    Session session(engine.model(), engine.pool(), engine.make_memory("full(dtype=f32)"));
     std::vector<float> got;
     session.append_visiting(std::vector<int32_t>(ids.begin(), ids.end()), 512,
                             [&](int64_t, std::span<const float> row) {
@@ -36,7 +30,8 @@ TEST(LogitsOracle, LogitsAndGreedyTokensAgree) {
     double largest = 0;
     for (size_t i = 0; i < got.size(); ++i)
       largest = std::max(largest, std::abs(static_cast<double>(got[i]) - want[i]));
-    std::cout << prompt.name() << ": largest difference of a logit " << largest << "\n";
+    std::cout << prompt.name() << ", weights " << engine.model().linear_form()
+              << ": largest difference of a logit " << largest << "\n";
     EXPECT_LE(largest, prompt.abs_tolerance());
     std::vector<int64_t> greedy;
     while (greedy.size() < prompt.integers("out.greedy").size()) {
@@ -46,6 +41,18 @@ TEST(LogitsOracle, LogitsAndGreedyTokensAgree) {
     }
     EXPECT_EQ(greedy, prompt.integers("out.greedy")) << prompt.name();
   }
+}
+
+TEST(LogitsOracle, LogitsAndGreedyTokensAgree) {
+  const char* model = std::getenv("MNEME_MODEL");
+  const char* oracle = std::getenv("MNEME_LOGITS_ORACLE");
+  if (model == nullptr || oracle == nullptr)
+    GTEST_SKIP() << "MNEME_MODEL and MNEME_LOGITS_ORACLE are not set";
+  const auto engine = Engine::open(model);
+  const auto file = testing::GoldenFile::open_path(oracle);
+  compare(*engine, *file);
+  engine->model().use_float_products();
+  compare(*engine, *file);
 }
 
 }  // namespace
