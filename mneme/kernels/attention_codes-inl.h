@@ -93,11 +93,11 @@ struct CodeSums {
     }
   }
 
-  HWY_INLINE void clear() {
+  HWY_INLINE void start(int r, IntVector sum) {
     MNEME_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      MNEME_UNROLL
-      for (int v = 0; v < kVectors; ++v) high[r][v] = low[r][v] = hn::Zero(Ints());
+    for (int v = 0; v < kVectors; ++v) {
+      high[r][v] = hn::Zero(Ints());
+      low[r][v] = sum;
     }
   }
   HWY_INLINE IntVector total(int r, int v) const {
@@ -172,12 +172,9 @@ struct CodeSums {
   }
 #endif
 
-  HWY_INLINE void clear() {
+  HWY_INLINE void start(int r, IntVector sum) {
     MNEME_UNROLL
-    for (int r = 0; r < kRows; ++r) {
-      MNEME_UNROLL
-      for (int v = 0; v < kVectors; ++v) sums[r][v] = hn::Zero(Ints());
-    }
+    for (int v = 0; v < kVectors; ++v) sums[r][v] = sum;
   }
   HWY_INLINE IntVector total(int r, int v) const { return sums[r][v]; }
 };
@@ -185,15 +182,19 @@ struct CodeSums {
 #endif
 
 // The sums of kVectors vectors of columns from `column` on, over lines [begin, end), for kRows rows
-// of factors (`stride` words apart, of `count` elements), handed to emit(row, column, sums).
+// of factors (`stride` words apart, of `count` elements), begun with emit.start(row) and handed to
+// emit(row, column, sums).
 template <CodeUse kUse, int kRows, int kVectors, int kBits, class Emit>
 HWY_NOINLINE void multiply_codes_tile(const int32_t* HWY_RESTRICT words, int64_t stride,
                                       int64_t count, int64_t begin, int64_t end,
                                       const CodeLines<kBits>& codes, int64_t column,
-                                      const Emit& emit) {
+                                      const Emit& emitter) {
+  // Copies, which stores cannot change.
   const CodeLines<kBits> lines = codes;
+  const Emit emit = emitter;
   CodeSums<kUse, kRows, kVectors> sums;
-  sums.clear();
+  MNEME_UNROLL
+  for (int r = 0; r < kRows; ++r) sums.start(r, emit.start(r));
   for (int64_t line = begin; line < end; ++line) {
     MNEME_UNROLL
     for (int v = 0; v < kVectors * kLanes * 4 / 64; ++v) {

@@ -28,7 +28,9 @@ struct PageStep {
   const VisibleRows* visible;  // [queries]
   int64_t slot;                // of the page's first row in memory.weights
   int64_t rows;                // of the tile
-  int64_t ahead;               // bytes from this page to the one that is fetched meanwhile
+  // What is fetched meanwhile lies so many bytes after the keys and after the values, 0 for
+  // nothing.
+  int64_t keys_ahead, values_ahead;
 };
 
 // The rows of the page that some of the tile's rows [first, first + count) see.
@@ -67,9 +69,9 @@ HWY_INLINE void add_float_values(const PageStep& step, const B& values, int64_t 
 }
 
 // Pages of T, read in their encoding where few rows ask and through an expanded copy where many do.
-// During the keys the page's values are fetched, during those the keys of the next split.
 template <typename T>
 struct FloatPages {
+  static constexpr bool kCodes = false;
   static constexpr bool kPlain = std::is_same_v<T, float>;
 
   const PageStep& step;
@@ -78,9 +80,9 @@ struct FloatPages {
 
   HWY_INLINE explicit FloatPages(const PageStep& s)
       : step(s),
-        keys{reinterpret_cast<const T*>(s.page.data), kPageRows, s.plan.layout.v},
+        keys{reinterpret_cast<const T*>(s.page.data), kPageRows, s.keys_ahead},
         values{reinterpret_cast<const T*>(s.page.data + s.plan.layout.v),
-               s.plan.config.format.v_dim, s.ahead - s.plan.layout.v} {
+               s.plan.config.format.v_dim, s.values_ahead} {
     const int64_t dim = s.plan.config.format.v_dim;
     const bool many = !kPlain && s.rows > 2 * kTileRows;
     const bool whole = dim % (kPlain ? kLanes : kTileColumns) == 0 && dim % 16 == 0;
@@ -116,6 +118,8 @@ struct FloatPages {
 
 // Codes whose groups fill no vectors: both parts are expanded to floats by read_row.
 struct ExpandedPages {
+  static constexpr bool kCodes = false;
+
   const PageStep& step;
   HWY_INLINE explicit ExpandedPages(const PageStep& s) : step(s) {}
 
@@ -146,6 +150,7 @@ struct ScoreEmit {
   bool add;
   float* scores;
   int64_t stride;
+  HWY_INLINE IntVector start(int64_t r) const { return hn::Set(Ints(), -offsets[r * groups]); }
   HWY_INLINE void operator()(int64_t r, int64_t column, IntVector sums) const {
     const Floats d;
     float* to = scores + r * stride + column;
@@ -153,9 +158,8 @@ struct ScoreEmit {
     const FloatVector q_sum = hn::Set(d, q_sums[r * groups]);
     const FloatVector shift =
         add ? hn::MulAdd(bias, q_sum, hn::LoadU(d, to)) : hn::Mul(bias, q_sum);
-    const FloatVector dot = hn::ConvertTo(d, hn::Sub(sums, hn::Set(Ints(), offsets[r * groups])));
     const FloatVector scale = hn::Mul(hn::LoadU(d, scales + column), hn::Set(d, steps[r * groups]));
-    hn::StoreU(hn::MulAdd(dot, scale, shift), d, to);
+    hn::StoreU(hn::MulAdd(hn::ConvertTo(d, sums), scale, shift), d, to);
   }
 };
 
@@ -164,6 +168,7 @@ struct ValueEmit {
   const float* steps;  // of a row
   float* values;
   int64_t stride;
+  HWY_INLINE IntVector start(int64_t) const { return hn::Zero(Ints()); }
   HWY_INLINE void operator()(int64_t r, int64_t column, IntVector sums) const {
     const Floats d;
     float* to = values + r * stride + column;
@@ -173,26 +178,48 @@ struct ValueEmit {
 
 template <int kBits>
 struct CodePages {
+  static constexpr bool kCodes = true;
   // Elements of one line of codes.
   static constexpr int64_t kLine = 4 * CodeLines<kBits>::kQuads;
 
   const PageStep& step;
   HWY_INLINE explicit CodePages(const PageStep& s) : step(s) {}
 
-  // Meanwhile the page's values are fetched, and the keys of the next split during its values.
   HWY_INLINE void load_keys() const {
     const std::byte* page = step.page.data;
     const PageLayout& at = step.plan.layout;
     load_tables(step.plan.config.format, false, page + at.k_scales, page + at.k_biases,
-                step.plan.k_groups, step.page.rows, at.v_scales - at.k_scales, step.memory.k_scales,
-                step.memory.k_biases);
+                step.plan.k_groups, step.page.rows,
+                tables_ahead(step.keys_ahead, at.v_scales - at.v - at.k_scales),
+                step.memory.k_scales, step.memory.k_biases);
   }
+  // And the tile's weights become factors.
   HWY_INLINE void load_values() const {
     const std::byte* page = step.page.data;
     const PageLayout& at = step.plan.layout;
-    load_tables(step.plan.config.format, true, page + at.v_scales, page + at.v_biases,
-                step.plan.v_groups, step.page.rows, step.ahead - (at.v_scales - at.k_scales),
-                step.memory.v_scales, step.memory.v_biases);
+    const TileMemory& memory = step.memory;
+    const int64_t groups = step.plan.v_groups;
+    load_tables(step.plan.config.format, true, page + at.v_scales, page + at.v_biases, groups,
+                step.page.rows, tables_ahead(step.values_ahead, at.k_scales + at.v - at.v_scales),
+                memory.v_scales, memory.v_biases);
+    for (int64_t g = 0; g < groups; ++g) {
+      for (int64_t r = 0; r < step.rows; ++r) {
+        const float* p = memory.weights + r * memory.weight_stride + step.slot;
+        const int64_t to = factors_of(g) + r;
+        memory.p_steps[to] =
+            code_weights(p, memory.v_scales + g * kPageRows, memory.p_factors + to * kPageRows);
+        add_biases(p, memory.v_biases + g * kPageRows, memory.bias_lanes + (r * groups + g) * 16);
+      }
+    }
+  }
+  // From tables to those of the part that is fetched, which lie `shift` bytes off.
+  HWY_INLINE static int64_t tables_ahead(int64_t ahead, int64_t shift) {
+    return ahead == 0 ? 0 : ahead + shift;
+  }
+  // Index of the first row's factors for a group.
+  HWY_INLINE int64_t factors_of(int64_t g) const {
+    const int64_t page = codes_ahead(step.rows) ? step.slot / kPageRows : 0;
+    return (page * step.plan.v_groups + g) * step.rows;
   }
 
   template <int kRows>
@@ -200,7 +227,7 @@ struct CodePages {
     const TileMemory& memory = step.memory;
     const RowFormat& format = step.plan.config.format;
     const int64_t groups = step.plan.k_groups, lines = format.group / kLine;
-    const CodeLines<kBits> codes{step.page.data, kPageRows, step.plan.layout.v};
+    const CodeLines<kBits> codes{step.page.data, kPageRows, step.keys_ahead};
     for (int64_t g = 0; g < groups; ++g) {
       const int64_t at = first * groups + g;
       const ScoreEmit emit{memory.k_scales + g * kPageRows,
@@ -224,16 +251,11 @@ struct CodePages {
     const RowFormat& format = step.plan.config.format;
     const int64_t groups = step.plan.v_groups, stride = step.plan.v_stride;
     const CodeLines<kBits> codes{step.page.data + step.plan.layout.v, format.v_dim,
-                                 step.ahead - step.plan.layout.v};
+                                 step.values_ahead};
     for (int64_t g = 0; g < groups; ++g) {
-      for (int64_t r = first; r < first + kRows; ++r) {
-        const float* p = memory.weights + r * memory.weight_stride + step.slot;
-        memory.p_steps[r] =
-            code_weights(p, memory.v_scales + g * kPageRows, memory.p_factors + r * kPageRows);
-        add_biases(p, memory.v_biases + g * kPageRows, memory.bias_lanes + (r * groups + g) * 16);
-      }
-      const ValueEmit emit{memory.p_steps + first, step.partial.values + first * stride, stride};
-      multiply_codes<CodeUse::kValues, kRows>(memory.p_factors + first * kPageRows, kPageRows,
+      const int64_t from = factors_of(g) + first;
+      const ValueEmit emit{memory.p_steps + from, step.partial.values + first * stride, stride};
+      multiply_codes<CodeUse::kValues, kRows>(memory.p_factors + from * kPageRows, kPageRows,
                                               kPageRows, 0, kPageRows / kLine, codes,
                                               g * format.group, (g + 1) * format.group, emit);
     }

@@ -41,8 +41,11 @@ void carve(const TilePlan& plan, int64_t rows, Carver& carver, TileMemory& memor
   memory.q_offsets = carver.take_integers(coded * plan.k_groups);
   memory.q_steps = carver.take(coded * plan.k_groups);
   memory.q_sums = carver.take(coded * plan.k_groups);
-  memory.p_factors = carver.take_integers(coded * kPageRows);
-  memory.p_steps = carver.take(coded);
+  // Room that does not shrink with more rows.
+  const int64_t factors =
+      plan.v_groups * std::max(coded, std::min(coded, kCodesAheadRows) * plan.split_pages);
+  memory.p_factors = carver.take_integers(factors * kPageRows);
+  memory.p_steps = carver.take(factors);
   memory.bias_lanes = carver.take(coded * plan.v_groups * 16);
   memory.k_scales = carver.take(plan.k_groups * kPageRows);
   memory.k_biases = carver.take(plan.k_groups * kPageRows);

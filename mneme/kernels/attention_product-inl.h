@@ -41,7 +41,8 @@ HWY_INLINE void fetch_line(const void* from, int64_t ahead) {
 
 // Readers of b. read<V>(k, column) is the vector of row k at column + V * kLanes, where `column` is
 // a multiple of kTileColumns. Readers of stored rows bring the same row of what lies `ahead` bytes
-// further to the second-level cache.
+// further to the second-level cache: a line for a line, which keeps the memory as busy as the
+// products. (Measured on Zen 4: leaving a part of it to the softmax made decoding 20-30 % slower.)
 struct F32Reader {  // an expanded copy
   static constexpr bool kFloats = true;
   const float* data;

@@ -34,6 +34,11 @@ HWY_INLINE FloatVector mask_scores(const VisibleRows& visible, float cap, float*
   const hn::RebindToSigned<Floats> di;
   const int64_t columns = seen_columns(visible);
   const bool all = visible.begin() == 0 && visible.low <= visible.sink && visible.end() == columns;
+  if (all && columns == kPageRows && cap == 0) {
+    MNEME_UNROLL
+    for (int64_t j = 0; j < kPageRows; j += kLanes) top = hn::Max(top, hn::LoadU(d, s + j));
+    return top;
+  }
   for (int64_t j = 0; j < columns; j += kLanes) {
     FloatVector score = hn::LoadU(d, s + j);
     if (cap > 0) score = hn::Mul(hn::Set(d, cap), tanh_of(score));
@@ -49,6 +54,14 @@ HWY_INLINE FloatVector mask_scores(const VisibleRows& visible, float cap, float*
     top = hn::Max(top, score);
   }
   return top;
+}
+
+// A vector of scores becomes weights, which are added to `total`.
+HWY_INLINE void weigh(float* s, FloatVector shift, FloatVector& total) {
+  const Floats d;
+  const FloatVector weight = exp2_of(hn::Sub(hn::LoadU(d, s), shift));
+  hn::StoreU(weight, d, s);
+  total = hn::Add(total, weight);
 }
 
 // s [pages, 64]: scores of a row, which sees visible[page * visible_stride] of each page. They
@@ -68,11 +81,12 @@ HWY_INLINE void softmax_row(const VisibleRows* visible, int64_t visible_stride, 
     const VisibleRows& rows = visible[page * visible_stride];
     float* to = s + page * kPageRows;
     const int64_t columns = rows.empty() ? 0 : seen_columns(rows);
-    for (int64_t j = 0; j < columns; j += kLanes) {
-      const FloatVector weight = exp2_of(hn::Sub(hn::LoadU(d, to + j), shift));
-      hn::StoreU(weight, d, to + j);
-      total = hn::Add(total, weight);
+    if (columns == kPageRows) {
+      MNEME_UNROLL
+      for (int64_t j = 0; j < kPageRows; j += kLanes) weigh(to + j, shift, total);
+      continue;
     }
+    for (int64_t j = 0; j < columns; j += kLanes) weigh(to + j, shift, total);
     for (int64_t j = columns; j < kPageRows; j += kLanes) hn::StoreU(hn::Zero(d), d, to + j);
   }
   *sum = hn::GetLane(hn::SumOfLanes(d, total));

@@ -76,18 +76,13 @@ struct SplitStep {
   const Partial& partial;
 
   int64_t rows() const { return tile.queries * plan.ratio; }
+  // During the keys the page's values are fetched, during those the keys of the next split.
   PageStep page(size_t i) const {
-    const int64_t ahead = i < after.size() ? after[i].data - pages[i].data : 0;
+    const int64_t v = plan.layout.v;
+    const int64_t next = i < after.size() ? after[i].data - pages[i].data - v : 0;
     const auto at = static_cast<int64_t>(i);
     return {plan,           memory, partial, pages[i], memory.visible + at * tile.queries,
-            at * kPageRows, rows(), ahead};
-  }
-  // One line of every 4 KiB that the next split will read: its pages lie all over the memory, and
-  // finding out where takes longer than a line does.
-  void touch_ahead() const {
-    for (const PageView& page : after) {
-      for (int64_t at = 0; at < plan.layout.bytes; at += 4096) fetch_line(page.data, at);
-    }
+            at * kPageRows, rows(), v,       next};
   }
   bool seen(size_t i) const {
     const VisibleRows* visible = memory.visible + static_cast<int64_t>(i) * tile.queries;
@@ -107,7 +102,6 @@ HWY_NOINLINE void attend_pages(const SplitStep& split) {
           visible_rows(split.plan.config, split.pages[i], split.tile.first_position + t);
     }
   }
-  split.touch_ahead();
   for (size_t i = 0; i < split.pages.size(); ++i) {
     if (!split.seen(i)) continue;
     const PageStep step = split.page(i);
@@ -115,16 +109,20 @@ HWY_NOINLINE void attend_pages(const SplitStep& split) {
     pages.load_keys();
     for_each_group(rows, ScoreRows<Pages>{pages});
   }
+  const auto count = static_cast<int64_t>(split.pages.size());
   for (int64_t r = 0; r < rows; ++r) {
-    softmax_row(memory.visible + r / split.plan.ratio, queries,
-                static_cast<int64_t>(split.pages.size()), split.plan.cap,
+    softmax_row(memory.visible + r / split.plan.ratio, queries, count, split.plan.cap,
                 memory.weights + r * memory.weight_stride, partial.max + r, partial.sum + r);
+  }
+  const bool ahead = Pages::kCodes && codes_ahead(rows);
+  for (size_t i = 0; i < split.pages.size() && ahead; ++i) {
+    if (split.seen(i)) Pages(split.page(i)).load_values();
   }
   for (size_t i = 0; i < split.pages.size(); ++i) {
     if (!split.seen(i)) continue;
     const PageStep step = split.page(i);
     const Pages pages(step);
-    pages.load_values();
+    if (!ahead) pages.load_values();
     for_each_group(rows, AddValues<Pages>{pages});
   }
 }

@@ -39,6 +39,11 @@ struct TilePlan {
   int64_t partial_floats(int64_t rows) const;  // Partial
 };
 
+// Few rows: the weights of all pages of a split become factors before the first product, whose
+// latency then hides behind other pages. More rows: page by page, so that they stay in the caches.
+inline constexpr int64_t kCodesAheadRows = 12;
+inline bool codes_ahead(int64_t rows) { return rows <= kCodesAheadRows; }
+
 struct QueryTile {
   int64_t queries = 0;         // 1..tile_queries
   int64_t first_position = 0;  // of its first query
@@ -63,8 +68,8 @@ struct TileMemory {
   int32_t* q_offsets;  // [rows, k_groups] sum of the factors times the centre of the codes
   float* q_steps;      // [rows, k_groups]
   float* q_sums;       // [rows, k_groups] sums of q
-  int32_t* p_factors;  // [rows, 64] of the page and the group in hand
-  float* p_steps;      // [rows]
+  int32_t* p_factors;  // [pages, v_groups, rows, 64], one page or (codes_ahead) the split's
+  float* p_steps;      // [pages, v_groups, rows]
   float* bias_lanes;   // [rows, v_groups, 16]
   float* k_scales;     // [k_groups, 64]
   float* k_biases;
