@@ -4,8 +4,8 @@
 //
 //   out[t, h] = softmax_j(softcap(scale * q[t, h] . k[h / R, j])) . v[h / R, j]
 //
-// with R = q_heads / kv_heads, over the rows j that query t may see: position_j <= position_t, and (inside the window or one of
-// the first `sink` positions) where a window is set.
+// with R = q_heads / kv_heads, over the rows j that query t may see: position_j <= position_t, and
+// (inside the window or one of the first `sink` positions) where a window is set.
 //
 // Rows of codes whose groups are multiples of 32 are multiplied as they are stored: queries become
 // whole numbers of a step (1/32639 of the largest of their group at most), weights times scales
@@ -72,9 +72,8 @@ class AttentionScratch {
 // heads          [kv_heads] the pages each KV head holds, ordered by position
 // out            [queries, q_heads, v_dim], overwritten; a query that sees no row gets zeros
 // weight_sums    none, or for each KV head the sums of its stored rows in the order of its pages:
-// to
-//                each the softmax weights that the call's queries, all query heads of the KV head,
-//                give to the row are added. The weight of a query, summed over these heads in
+//                to each the softmax weights that the call's queries, all query heads of the KV
+//                head, give to the row are added. The weight of a query, summed over these heads in
 //                float32, is rounded to a multiple of 2^-36, and sums of such multiples are exact
 //                below 2^17: chunks, threads and order do not change them.
 // Cost: queries * q_heads * rows * (k_dim + v_dim) multiply-adds; memory linear in rows (with
