@@ -102,6 +102,12 @@ TEST(GoldenFlashDecode, EveryCaseWithACache) {
     start.v = golden.floats("in.v_cache");
     start.lengths = narrow(golden.integers("in.cache_seqlens"));
     if (golden.has("in.block_table")) start.table = narrow(golden.integers("in.block_table"));
+    const std::vector<float> slopes =
+        golden.has("in.alibi_slopes") ? golden.floats("in.alibi_slopes") : std::vector<float>();
+    if (!slopes.empty()) {
+      start.config.alibi_slopes = slopes.data();
+      start.config.alibi_per_batch = golden.shape("in.alibi_slopes").size() == 2;
+    }
     if (golden.has("in.k_new")) {
       start.k_new = golden.floats("in.k_new");
       start.v_new = golden.floats("in.v_new");

@@ -50,8 +50,10 @@ void read(const GoldenCase& golden, Owned& owned) {
   }
   c.scale = config["softmax_scale"];
   c.causal = config["causal"];
-  c.window_left = config["window"][0];
-  c.window_right = config["window"][1];
+  if (config.contains("window")) {
+    c.window_left = config["window"][0];
+    c.window_right = config["window"][1];
+  }
   c.softcap = config.value("softcap", 0.0);
   if (golden.has("in.alibi_slopes")) {
     owned.slopes = golden.floats("in.alibi_slopes");
