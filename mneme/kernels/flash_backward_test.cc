@@ -56,17 +56,21 @@ std::vector<FlashAttention> varied_shapes() {
   return all;
 }
 
-void expect_gradients(const FlashProblem& problem, const FlashAnswer& got, double floor) {
-  const FlashAnswer want = exact_flash(problem), plain = plain_flash(problem);
-  const auto expect = [&](const char* name, auto part) {
-    EXPECT_LE(largest_error(got.*part, want.*part),
-              3 * largest_error(plain.*part, want.*part) + floor)
-        << name;
-  };
-  expect("dq", &FlashAnswer::dq);
-  expect("dk", &FlashAnswer::dk);
-  expect("dv", &FlashAnswer::dv);
-}
+// What a problem's gradients are judged by, made once for all targets.
+struct Judge {
+  explicit Judge(const FlashProblem& problem)
+      : want(exact_flash(problem)), plain(plain_flash(problem)) {}
+  void expect(const FlashAnswer& got, double floor) const {
+    const auto part = [&](const char* name, auto gradient) {
+      const double allowed = 3 * largest_error(plain.*gradient, want.*gradient) + floor;
+      EXPECT_LE(largest_error(got.*gradient, want.*gradient), allowed) << name;
+    };
+    part("dq", &FlashAnswer::dq);
+    part("dk", &FlashAnswer::dk);
+    part("dv", &FlashAnswer::dv);
+  }
+  FlashAnswer want, plain;
+};
 
 TEST(FlashBackward, MatchesTheDefinitionOnEveryTarget) {
   ThreadPool pool(2);
@@ -74,9 +78,9 @@ TEST(FlashBackward, MatchesTheDefinitionOnEveryTarget) {
     const FlashProblem problem = random_problem(config, 1);
     SCOPED_TRACE(::testing::Message() << config.q_len << " queries, " << config.k_len << " keys, "
                                       << config.head_dim << " softcap " << config.softcap);
-    for_each_target([&] {
-      expect_gradients(problem, run_flash(problem, pool, true, FlashLayout::kPadded), 1e-6);
-    });
+    const Judge judge(problem);
+    for_each_target(
+        [&] { judge.expect(run_flash(problem, pool, true, FlashLayout::kPadded), 1e-6); });
   }
 }
 
@@ -86,11 +90,12 @@ TEST(FlashBackward, MatchesTheDefinitionInSixteenBits) {
     for (FlashAttention config : varied_shapes()) {
       config.dtype = dtype;
       FlashProblem problem = random_problem(config, 2);
+      const Judge judge(problem);
       for_each_target([&] {
         for (const bool products : {true, false}) {
           problem.config.bf16_products = products;
-          expect_gradients(problem, run_flash(problem, pool, true, FlashLayout::kPadded),
-                           dtype == DType::kBF16 ? 0x1p-7 : 0x1p-10);
+          judge.expect(run_flash(problem, pool, true, FlashLayout::kPadded),
+                       dtype == DType::kBF16 ? 0x1p-7 : 0x1p-10);
         }
       });
     }
@@ -177,7 +182,7 @@ TEST(FlashBackward, PackedSequencesEqualTheDefinition) {
   config.cu_k = cu_k.data();
   const FlashProblem problem = random_problem(config, 6);
   const FlashAnswer got = run_flash(problem, pool, true);
-  expect_gradients(problem, got, 1e-6);
+  Judge(problem).expect(got, 1e-6);
   // Keys of the sequence without queries.
   for (size_t i = 9 * 48; i < 40 * 48; ++i) EXPECT_EQ(got.dk[i], 0);
 }

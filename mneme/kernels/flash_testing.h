@@ -57,7 +57,8 @@ struct FlashAnswer {
 // applied to what plain code of a 16-bit type would store: scores, weights, their gradients,
 // results.
 template <typename Real>
-FlashAnswer naive_flash(const FlashProblem& p, const std::function<Real(Real)>& round) {
+FlashAnswer naive_flash(const FlashProblem& p, const std::function<Real(Real)>& round,
+                        bool gradients) {
   const FlashAttention& c = p.config;
   const int64_t dim = c.head_dim, ratio = c.q_heads / c.kv_heads;
   std::vector<Real> o(p.q.size()), dq(p.q.size()), dk(p.k.size()), dv(p.k.size());
@@ -123,6 +124,7 @@ FlashAnswer naive_flash(const FlashProblem& p, const std::function<Real(Real)>& 
           out[x] = round(out[x]);
           delta += Real{dout[x]} * out[x];
         }
+        if (!gradients) continue;
         for (size_t j = 0; j < score.size(); ++j) {
           if (!seen[j]) continue;
           const auto token = k0 + static_cast<int64_t>(j);
@@ -149,13 +151,15 @@ FlashAnswer naive_flash(const FlashProblem& p, const std::function<Real(Real)>& 
   return {rounded(o), {lse.begin(), lse.end()}, rounded(dq), rounded(dk), rounded(dv)};
 }
 
-inline FlashAnswer exact_flash(const FlashProblem& p) {
-  return naive_flash<double>(p, [](double x) { return x; });
+inline FlashAnswer exact_flash(const FlashProblem& p, bool gradients = true) {
+  return naive_flash<double>(
+      p, [](double x) { return x; }, gradients);
 }
-// What plain code errs by in the problem's own type.
-inline FlashAnswer plain_flash(const FlashProblem& p) {
+// The same in the problem's own type: what plain code errs by.
+inline FlashAnswer plain_flash(const FlashProblem& p, bool gradients = true) {
   const DType dtype = p.config.dtype;
-  return naive_flash<float>(p, [dtype](float x) { return rounded_to(dtype, x); });
+  return naive_flash<float>(
+      p, [dtype](float x) { return rounded_to(dtype, x); }, gradients);
 }
 
 enum class FlashLayout { kTokenMajor, kHeadMajor, kPadded };
