@@ -10,6 +10,7 @@
 #include "mneme/core/error.h"
 #include "mneme/core/tensor_view.h"
 #include "mneme/kernels/int8_product.h"
+#include "mneme/kernels/int8_split.h"
 
 namespace mneme {
 namespace {
@@ -17,6 +18,7 @@ namespace {
 constexpr int64_t kPanel = PackedInt8::kPanel;
 // Rows of a task: whole tiles of every target, and sums that stay in the first-level cache.
 constexpr int64_t kRowChunk = 120;
+static_assert(kRowChunk % SplitActivations::kDigits == 0);
 
 // What a task writes before its outputs, kept by its thread from call to call.
 class Scratch {
@@ -48,37 +50,21 @@ Scratch& thread_scratch() {
   return *scratch;
 }
 
-// A task's share of the product: rows [m, m + rows), panels [first, last).
-struct Share {
-  int64_t m, rows, first, last;
-  int64_t width() const { return (last - first) * kPanel; }
-};
-
 // Cuts rows x panels into tasks; few rows into as many for every thread.
 template <typename Body>
-void over_shares(int64_t rows, int64_t panels, ThreadPool& pool, const Body& body) {
+void over_shares(int64_t rows, int64_t chunk, int64_t panels, ThreadPool& pool, const Body& body) {
   int64_t blocks = ceil_div(panels, kPanelBlock);
-  const int64_t chunks = ceil_div(rows, kRowChunk);
+  const int64_t chunks = ceil_div(rows, chunk);
   if (chunks == 1) blocks = std::min(panels, ceil_div(blocks, pool.size()) * pool.size());
   pool.run(blocks * chunks, [&](int64_t task, int) {
-    const int64_t block = task / chunks, m = task % chunks * kRowChunk;
-    body(Share{m, std::min(kRowChunk, rows - m), block * panels / blocks,
-               (block + 1) * panels / blocks});
+    const int64_t block = task / chunks, m = task % chunks * chunk;
+    body(Int8Share{m, std::min(chunk, rows - m), block * panels / blocks,
+                   (block + 1) * panels / blocks});
   });
 }
 
-void check_finite(const float* x, int64_t rows, int64_t x_stride, int64_t in,
-                  const std::string& name, ThreadPool& pool) {
-  if (rows <= 4) {
-    for (int64_t m = 0; m < rows; ++m) int8_absmax(x + m * x_stride, in, name, "activations", m);
-    return;
-  }
-  pool.run(rows,
-           [&](int64_t m, int) { int8_absmax(x + m * x_stride, in, name, "activations", m); });
-}
-
 // The columns `chosen` of panels [first, last) of original weights [panels, in, 16].
-void gather_originals(const std::vector<float>& original, int64_t in, const Share& share,
+void gather_originals(const std::vector<float>& original, int64_t in, const Int8Share& share,
                       const std::vector<int32_t>& chosen, float* to) {
   for (const int32_t k : chosen) {
     for (int64_t p = share.first; p < share.last; ++p, to += kPanel) {
@@ -157,70 +143,76 @@ Int8Call Int8Linear::forward(const float* x, int64_t rows, int64_t x_stride, flo
   if (rows == 0 || out() == 0) return {};
   const bool quantised = options_.activations == Int8Options::Activations::kInt8 ||
                          (options_.activations == Int8Options::Activations::kAuto && rows > 1);
-  thread_local Int8Activations kept;
-  const Int8Activations& activations = kept;  // of this thread also inside the tasks
-  if (quantised) {
-    kept.quantize(x, rows, x_stride, in(), options_.threshold, name_, pool);
-  } else {
-    check_finite(x, rows, x_stride, in(), name_, pool);
+  if (!quantised) {
+    forward_float(x, rows, x_stride, y, y_stride, pool);
+    return {};
   }
-  const auto outliers =
-      quantised ? static_cast<int64_t>(activations.outlier_columns().size()) : int64_t{0};
-  over_shares(rows, codes_.panels(), pool, [&](const Share& share) {
+  thread_local Int8Activations kept;
+  kept.quantize(x, rows, x_stride, in(), options_.threshold, name_, pool);
+  const Int8Activations& activations = kept;  // this thread's also inside the tasks
+  const auto outliers = static_cast<int64_t>(activations.outlier_columns().size());
+  over_shares(rows, kRowChunk, codes_.panels(), pool, [&](const Int8Share& share) {
     Scratch& scratch = thread_scratch();
-    const int64_t width = share.width(), n = share.first * kPanel;
-    const int32_t* c = nullptr;
+    const int64_t width = share.width();
+    int8_product(activations.biased_codes() + share.m * activations.stride(), share.rows,
+                 activations.stride(), codes_, share.first, share.last, scratch.integers(), width);
     const float* f = nullptr;
-    const auto multiply = [&](const float* columns, const float* values, int64_t count) {
-      float_product(values + share.m * count, share.rows, count, columns, count, width,
-                    scratch.floats(), width);
-      f = scratch.floats();
-    };
-    if (quantised) {
-      int8_product(activations.biased_codes() + share.m * activations.stride(), share.rows,
-                   activations.stride(), codes_, share.first, share.last, scratch.integers(),
-                   width);
-      c = scratch.integers();
-      if (outliers > 0) {
-        float* columns = scratch.columns(outliers);
-        if (original_.empty()) {
-          expand_panels(codes_, share.first, share.last, activations.outlier_columns().data(),
-                        outliers, columns);
-        } else {
-          gather_originals(original_, in(), share, activations.outlier_columns(), columns);
-        }
-        multiply(columns, activations.outlier_values(), outliers);
-      }
-    } else {
-      f = scratch.floats();
-      const float* from = x + share.m * x_stride;
-      if (share.rows <= kFloatFewRows) {
-        int8_float_few_rows(from, share.rows, x_stride, codes_, share.first, share.last,
-                            scratch.floats(), width);
+    if (outliers > 0) {
+      float* columns = scratch.columns(outliers);
+      if (original_.empty()) {
+        expand_panels(codes_, share.first, share.last, activations.outlier_columns().data(),
+                      outliers, columns);
       } else {
-        float* columns = scratch.columns(in());
-        expand_panels(codes_, share.first, share.last, nullptr, in(), columns);
-        float_product(from, share.rows, x_stride, columns, in(), width, scratch.floats(), width);
+        gather_originals(original_, in(), share, activations.outlier_columns(), columns);
       }
+      float_product(activations.outlier_values() + share.m * outliers, share.rows, outliers,
+                    columns, outliers, width, scratch.floats(), width);
+      f = scratch.floats();
     }
-    float scales[kBlockOutputs], float_scales[kBlockOutputs];
-    for (int64_t i = 0; i < width; ++i) {
-      const float absmax = absmax_[static_cast<size_t>(n + i)];
-      scales[i] = absmax / (127.0f * 127.0f);
-      float_scales[i] = absmax / 127.0f;
-    }
-    const Int8Epilogue parts{
-        .scales = scales,
-        .float_scales = quantised && !original_.empty() ? nullptr : float_scales,
-        .bias = bias_.empty() ? nullptr : bias_.data() + n};
-    const int64_t outputs = std::min(width, out() - n);
-    for (int64_t m = 0; m < share.rows; ++m) {
-      int8_epilogue(c == nullptr ? nullptr : c + m * width, f == nullptr ? nullptr : f + m * width,
-                    quantised ? activations.absmax()[share.m + m] : 1.0f, parts, outputs,
-                    y + (share.m + m) * y_stride + n);
-    }
+    write_outputs(share, scratch.integers(), f, activations.absmax(), y, y_stride);
   });
-  return {quantised, outliers};
+  return {true, outliers};
+}
+
+void Int8Linear::forward_float(const float* x, int64_t rows, int64_t x_stride, float* y,
+                               int64_t y_stride, ThreadPool& pool) const {
+  constexpr int64_t kDigits = SplitActivations::kDigits;
+  thread_local SplitActivations kept;
+  kept.split(x, rows, x_stride, in(), name_, pool);
+  const SplitActivations& activations = kept;  // this thread's also inside the tasks
+  over_shares(rows, kRowChunk / kDigits, codes_.panels(), pool, [&](const Int8Share& share) {
+    Scratch& scratch = thread_scratch();
+    const int64_t width = share.width(), stride = activations.stride();
+    int8_product(activations.biased_digits() + share.m * kDigits * stride, share.rows * kDigits,
+                 stride, codes_, share.first, share.last, scratch.integers(), width);
+    for (int64_t m = 0; m < share.rows; ++m) {
+      join_digit_products(scratch.integers() + m * kDigits * width, width,
+                          activations.scales()[share.m + m], width, scratch.floats() + m * width);
+    }
+    write_outputs(share, nullptr, scratch.floats(), nullptr, y, y_stride);
+  });
+}
+
+void Int8Linear::write_outputs(const Int8Share& share, const int32_t* c, const float* f,
+                               const float* row_scales, float* y, int64_t y_stride) const {
+  const int64_t width = share.width(), n = share.first * kPanel;
+  float scales[kBlockOutputs], float_scales[kBlockOutputs];
+  for (int64_t i = 0; i < width; ++i) {
+    const float absmax = absmax_[static_cast<size_t>(n + i)];
+    scales[i] = absmax / (127.0f * 127.0f);
+    float_scales[i] = absmax / 127.0f;
+  }
+  // Outlier columns with their original weights are whole already.
+  const bool whole = c != nullptr && !original_.empty();
+  const Int8Epilogue parts{.scales = scales,
+                           .float_scales = whole ? nullptr : float_scales,
+                           .bias = bias_.empty() ? nullptr : bias_.data() + n};
+  const int64_t outputs = std::min(width, out() - n);
+  for (int64_t m = 0; m < share.rows; ++m) {
+    int8_epilogue(c == nullptr ? nullptr : c + m * width, f == nullptr ? nullptr : f + m * width,
+                  row_scales == nullptr ? 1.0f : row_scales[share.m + m], parts, outputs,
+                  y + (share.m + m) * y_stride + n);
+  }
 }
 
 void Int8Linear::backward_input(const float* dy, int64_t rows, int64_t dy_stride, float* dx,
@@ -246,12 +238,8 @@ void Int8Linear::backward_input(const float* dy, int64_t rows, int64_t dy_stride
     const int64_t width = ceil_div(inputs, kPanel) * kPanel;
     float* columns = scratch.columns(out());  // [out, width]
     for (int64_t n = 0; n < out(); ++n) {
-      const int8_t* panel = codes_.panel(n / kPanel);
       for (int64_t i = 0; i < width; ++i) {
-        const int64_t k = first + i;
-        const int64_t at = (k / PackedInt8::kGroup * kPanel + n % kPanel) * PackedInt8::kGroup +
-                           k % PackedInt8::kGroup;
-        columns[n * width + i] = i < inputs ? static_cast<float>(panel[at]) : 0.0f;
+        columns[n * width + i] = i < inputs ? static_cast<float>(codes_.code(n, first + i)) : 0.0f;
       }
     }
     for (int64_t m = 0; m < rows; m += kRowChunk) {
@@ -272,7 +260,7 @@ int64_t Int8Linear::bytes() const {
 
 int64_t Int8Linear::workspace_bytes(int64_t rows) const {
   if (rows <= 1 || options_.activations == Int8Options::Activations::kFloat) {
-    return Scratch::bytes(rows <= kFloatFewRows ? 0 : in());
+    return Scratch::bytes(0) + SplitActivations::bytes_of(rows, in());
   }
   return Scratch::bytes(0) + Int8Activations::bytes_of(rows, in());
 }
@@ -282,7 +270,7 @@ void int8_matmul(const Int8Activations& x, const PackedInt8& w, int32_t* c, int6
   MNEME_CHECK(x.in() == w.in(), "int8_matmul: x has ", x.in(), " columns, w ", w.in(), " inputs");
   MNEME_CHECK(c_stride >= w.out(), "int8_matmul: c_stride must be at least ", w.out(), ", got ",
               c_stride);
-  over_shares(x.rows(), w.panels(), pool, [&](const Share& share) {
+  over_shares(x.rows(), kRowChunk, w.panels(), pool, [&](const Int8Share& share) {
     int32_t* tile = thread_scratch().integers();
     const int64_t width = share.width(), n = share.first * kPanel;
     int8_product(x.biased_codes() + share.m * x.stride(), share.rows, x.stride(), w, share.first,

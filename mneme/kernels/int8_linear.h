@@ -8,9 +8,10 @@
 //   backward: dx[m, k] = sum_n dy[m, n] * CB[n, k] * SCB[n] / 127            (straight through)
 //
 // With activations kFloat ("weight-only") nothing but the weights is quantised:
-// y = x (CB SCB / 127)^T + bias, and each row's bits are those of the row alone. With kInt8 they
-// depend on which rows share the call, through O: that is the method. One byte and 8 / in bytes a
-// weight, in whole panels of 16 outputs. Tests: int8_linear_test.cc, int8_golden_test.cc.
+// y = x (CB SCB / 127)^T + bias to the precision of float32 (int8_split.h), and each row's bits are
+// those of the row alone. With kInt8 they depend on which rows share the call, through O: that is
+// the method. A weight takes one byte, and 8 more bytes a row of `in`, in whole panels of 16
+// outputs. Tests: int8_linear_test.cc, int8_golden_test.cc.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +43,12 @@ struct Int8Options {
 struct Int8Call {
   bool quantised = false;  // activations
   int64_t outlier_columns = 0;
+};
+
+// A task's share of a product: rows [m, m + rows), panels [first, last).
+struct Int8Share {
+  int64_t m, rows, first, last;
+  int64_t width() const { return (last - first) * PackedInt8::kPanel; }
 };
 
 class Int8Linear {
@@ -86,6 +93,11 @@ class Int8Linear {
  private:
   Int8Linear(std::string name, int64_t out, int64_t in, std::span<const float> bias,
              const Int8Options& options);
+  void forward_float(const float* x, int64_t rows, int64_t x_stride, float* y, int64_t y_stride,
+                     ThreadPool& pool) const;
+  // The outputs of a share from its integer sums c and float sums f, either may be null.
+  void write_outputs(const Int8Share& share, const int32_t* c, const float* f,
+                     const float* row_scales, float* y, int64_t y_stride) const;
 
   std::string name_;
   PackedInt8 codes_;

@@ -69,10 +69,10 @@ HWY_INLINE VI load_codes(const int8_t* HWY_RESTRICT from) {
   return hn::Load(DI(), reinterpret_cast<const int32_t*>(from));
 }
 
-// c [kRows, kPanels * 16] from biased codes a and panels `panel_bytes` apart.
+// c [kRows, kPanels * 16] from biased codes a and the groups of neighbouring panels.
 template <int64_t kRows, int64_t kPanels>
 HWY_INLINE void product_tile(const uint8_t* HWY_RESTRICT a, int64_t a_stride,
-                             const int8_t* HWY_RESTRICT w, int64_t panel_bytes, int64_t groups,
+                             const int8_t* HWY_RESTRICT w, int64_t group_stride, int64_t groups,
                              int32_t* HWY_RESTRICT c, int64_t c_stride) {
   constexpr int64_t kVectors = kPanels * kParts;
   VI acc[kRows * kVectors];
@@ -81,8 +81,7 @@ HWY_INLINE void product_tile(const uint8_t* HWY_RESTRICT a, int64_t a_stride,
   for (int64_t g = 0; g < groups; ++g) {
     HWY_UNROLL(16)
     for (int64_t v = 0; v < kVectors; ++v) {
-      const int64_t at = v / kParts * panel_bytes + (g * kParts + v % kParts) * kLanes * kGroup;
-      const Group weights(load_codes(w + at));
+      const Group weights(load_codes(w + g * group_stride + v * kLanes * kGroup));
       HWY_UNROLL(8)
       for (int64_t m = 0; m < kRows; ++m) {
         uint32_t codes;
@@ -97,72 +96,6 @@ HWY_INLINE void product_tile(const uint8_t* HWY_RESTRICT a, int64_t a_stride,
     HWY_UNROLL(16)
     for (int64_t v = 0; v < kVectors; ++v) {
       hn::StoreU(acc[m * kVectors + v], DI(), c + m * c_stride + v * kLanes);
-    }
-  }
-}
-
-// acc [kRows, kVectors] += input kInput of x, m-th row at x + m * x_stride, times that of a group.
-template <int kInput, int64_t kRows, int64_t kVectors>
-HWY_INLINE void float_input(const float* HWY_RESTRICT x, int64_t x_stride,
-                            const VI* HWY_RESTRICT codes, VF* HWY_RESTRICT acc) {
-  VF weights[kVectors];
-  HWY_UNROLL(16)
-  for (int64_t v = 0; v < kVectors; ++v) {
-    const VI code = hn::ShiftRight<24>(hn::ShiftLeft<24 - 8 * kInput>(codes[v]));
-    weights[v] = hn::ConvertTo(DF(), code);
-  }
-  HWY_UNROLL(8)
-  for (int64_t m = 0; m < kRows; ++m) {
-    const VF value = hn::Set(DF(), x[m * x_stride + kInput]);
-    HWY_UNROLL(16)
-    for (int64_t v = 0; v < kVectors; ++v) {
-      acc[m * kVectors + v] = hn::MulAdd(weights[v], value, acc[m * kVectors + v]);
-    }
-  }
-}
-
-template <int64_t kRows, int64_t kPanels>
-HWY_INLINE void float_group(const float* HWY_RESTRICT x, int64_t x_stride,
-                            const int8_t* HWY_RESTRICT w, int64_t panel_bytes,
-                            VF* HWY_RESTRICT acc) {
-  constexpr int64_t kVectors = kPanels * kParts;
-  VI codes[kVectors];
-  HWY_UNROLL(16)
-  for (int64_t v = 0; v < kVectors; ++v) {
-    codes[v] = load_codes(w + v / kParts * panel_bytes + v % kParts * kLanes * kGroup);
-  }
-  float_input<0, kRows, kVectors>(x, x_stride, codes, acc);
-  float_input<1, kRows, kVectors>(x, x_stride, codes, acc);
-  float_input<2, kRows, kVectors>(x, x_stride, codes, acc);
-  float_input<3, kRows, kVectors>(x, x_stride, codes, acc);
-}
-
-template <int64_t kRows, int64_t kPanels>
-HWY_INLINE void float_few_rows_tile(const float* HWY_RESTRICT x, int64_t x_stride,
-                                    const int8_t* HWY_RESTRICT w, int64_t panel_bytes, int64_t in,
-                                    float* HWY_RESTRICT y, int64_t y_stride) {
-  constexpr int64_t kVectors = kPanels * kParts;
-  VF acc[kRows * kVectors];
-  HWY_UNROLL(64)
-  for (int64_t i = 0; i < kRows * kVectors; ++i) acc[i] = hn::Zero(DF());
-  const int64_t whole = in / kGroup, rest = in % kGroup;
-  for (int64_t g = 0; g < whole; ++g) {
-    float_group<kRows, kPanels>(x + g * kGroup, x_stride, w + g * kPanel * kGroup, panel_bytes,
-                                acc);
-  }
-  if (rest != 0) {  // zeros times the zero codes behind `in` change nothing
-    float tail[kRows * kGroup] = {};
-    for (int64_t m = 0; m < kRows; ++m) {
-      memcpy(tail + m * kGroup, x + m * x_stride + whole * kGroup,
-             static_cast<size_t>(rest) * sizeof(float));
-    }
-    float_group<kRows, kPanels>(tail, kGroup, w + whole * kPanel * kGroup, panel_bytes, acc);
-  }
-  HWY_UNROLL(8)
-  for (int64_t m = 0; m < kRows; ++m) {
-    HWY_UNROLL(16)
-    for (int64_t v = 0; v < kVectors; ++v) {
-      hn::StoreU(acc[m * kVectors + v], DF(), y + m * y_stride + v * kLanes);
     }
   }
 }

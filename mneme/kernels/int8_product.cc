@@ -48,11 +48,18 @@ HWY_INLINE void over_rows(int64_t rows, int64_t m, const Tile& tile) {
   if constexpr (kMost > 1) over_rows<kMost - 1>(rows, m, tile);
 }
 
-// The same for panels: kMost, then half as many.
+// The same for panels: kMost, then half as many; none reaches into the next block.
 template <int64_t kMost, typename Tile>
-HWY_INLINE void over_panels(int64_t last, int64_t p, const Tile& tile) {
-  for (; p + kMost <= last; p += kMost) tile(std::integral_constant<int64_t, kMost>(), p);
-  if constexpr (kMost > 1) over_panels<kMost / 2>(last, p, tile);
+HWY_INLINE void within_block(int64_t end, int64_t p, const Tile& tile) {
+  for (; p + kMost <= end; p += kMost) tile(std::integral_constant<int64_t, kMost>(), p);
+  if constexpr (kMost > 1) within_block<kMost / 2>(end, p, tile);
+}
+template <int64_t kMost, typename Tile>
+HWY_INLINE void over_panels(int64_t first, int64_t last, const Tile& tile) {
+  for (int64_t p = first, end = 0; p < last; p = end) {
+    end = HWY_MIN(last, (p / PackedInt8::kBlock + 1) * PackedInt8::kBlock);
+    within_block<kMost>(end, p, tile);
+  }
 }
 
 void Product(const uint8_t* biased, int64_t rows, int64_t a_stride, const PackedInt8& w,
@@ -60,37 +67,23 @@ void Product(const uint8_t* biased, int64_t rows, int64_t a_stride, const Packed
   if (UsesVnni()) return int8_product_vnni(biased, rows, a_stride, w, first, last, c, c_stride);
   const auto run = [&](auto panels, int64_t p, auto tile_rows, int64_t m) HWY_ATTR {
     product_tile<tile_rows(), panels()>(biased + m * a_stride, a_stride, w.panel(p),
-                                        w.panel_bytes(), w.groups(),
+                                        w.group_stride(p), w.groups(),
                                         c + m * c_stride + (p - first) * kPanel, c_stride);
   };
   if (rows == 1) {
-    return over_panels<kRowPanels>(last, first, [&](auto panels, int64_t p) HWY_ATTR {
+    return over_panels<kRowPanels>(first, last, [&](auto panels, int64_t p) HWY_ATTR {
       run(panels, p, std::integral_constant<int64_t, 1>(), 0);
     });
   }
-  over_panels<kManyRegisters ? 4 : 1>(last, first, [&](auto panels, int64_t p) HWY_ATTR {
+  over_panels<kManyRegisters ? 4 : 1>(first, last, [&](auto panels, int64_t p) HWY_ATTR {
     over_rows<kProductRows>(
-        rows, 0, [&](auto tile_rows, int64_t m) HWY_ATTR { run(panels, p, tile_rows, m); });
-  });
-}
-
-void FloatFewRows(const float* x, int64_t rows, int64_t x_stride, const PackedInt8& w,
-                  int64_t first, int64_t last, float* y, int64_t y_stride) {
-  const auto run = [&](auto panels, int64_t p, auto tile_rows, int64_t m) HWY_ATTR {
-    float_few_rows_tile<tile_rows(), panels()>(x + m * x_stride, x_stride, w.panel(p),
-                                               w.panel_bytes(), w.in(),
-                                               y + m * y_stride + (p - first) * kPanel, y_stride);
-  };
-  constexpr int64_t kSome = kManyRegisters ? 4 : HWY_MAX(1, kRowPanels / 2);
-  over_panels<kSome>(last, first, [&](auto panels, int64_t p) HWY_ATTR {
-    over_rows<kFloatFewRows>(
         rows, 0, [&](auto tile_rows, int64_t m) HWY_ATTR { run(panels, p, tile_rows, m); });
   });
 }
 
 void FloatProduct(const float* x, int64_t rows, int64_t x_stride, const float* columns,
                   int64_t count, int64_t width, float* y, int64_t y_stride) {
-  over_panels<kFloatPanels>(width / kPanel, 0, [&](auto panels, int64_t p) HWY_ATTR {
+  over_panels<kFloatPanels>(0, width / kPanel, [&](auto panels, int64_t p) HWY_ATTR {
     over_rows<kFloatRows>(rows, 0, [&](auto tile_rows, int64_t m) HWY_ATTR {
       float_tile<tile_rows(), panels()>(x + m * x_stride, x_stride, columns + p * kPanel, count,
                                         width, y + m * y_stride + p * kPanel, y_stride);
@@ -113,9 +106,9 @@ void ExpandPanels(const PackedInt8& w, int64_t first, int64_t last, const int32_
                   int64_t columns, float* to) {
   const int64_t width = (last - first) * kPanel;
   for (int64_t i = 0; i < columns; ++i) {
-    const int64_t k = chosen == nullptr ? i : chosen[i];
+    const int64_t k = chosen[i];
     for (int64_t p = first; p < last; ++p) {
-      const int8_t* from = w.panel(p) + k / kGroup * kPanel * kGroup;
+      const int8_t* from = w.panel(p) + k / kGroup * w.group_stride(p);
       float* out = to + i * width + (p - first) * kPanel;
       switch (k % kGroup) {
         case 0:
@@ -170,7 +163,6 @@ namespace mneme {
 
 HWY_EXPORT(UsesVnni);
 HWY_EXPORT(Product);
-HWY_EXPORT(FloatFewRows);
 HWY_EXPORT(FloatProduct);
 HWY_EXPORT(ExpandPanels);
 HWY_EXPORT(Epilogue);
@@ -182,11 +174,6 @@ bool int8_uses_vnni() { return HWY_DYNAMIC_DISPATCH(UsesVnni)(); }
 void int8_product(const uint8_t* biased, int64_t rows, int64_t a_stride, const PackedInt8& w,
                   int64_t first, int64_t last, int32_t* c, int64_t c_stride) {
   HWY_DYNAMIC_DISPATCH(Product)(biased, rows, a_stride, w, first, last, c, c_stride);
-}
-
-void int8_float_few_rows(const float* x, int64_t rows, int64_t x_stride, const PackedInt8& w,
-                         int64_t first, int64_t last, float* y, int64_t y_stride) {
-  HWY_DYNAMIC_DISPATCH(FloatFewRows)(x, rows, x_stride, w, first, last, y, y_stride);
 }
 
 void float_product(const float* x, int64_t rows, int64_t x_stride, const float* columns,

@@ -1,9 +1,9 @@
 // Products with a packed int8 matrix w [out, in], panel by panel:
 //
-//   integers: c = a w^T, a codes of activations, accumulated exactly in int32.
-//   floats:   y = x w^T, x float32 and the codes of w turned into floats on the way: reads one byte
-//             a weight. Also over a choice of columns (the outliers of LLM.int8()), and with float
-//             columns of the same layout instead of codes.
+//   integers: c = a w^T, a codes or digits of activations, accumulated exactly in int32.
+//   floats:   y = x w^T over a choice of columns (the outliers of LLM.int8()), whose codes are
+//   turned
+//             into floats, or with float columns of the same layout.
 //
 // Integers: a + 128 (unsigned) times w by VPDPBUSD where the machine has AVX512_VNNI, 128 * the
 // row's sum of w taken off afterwards; pairs of 16-bit products (PMADDWD) on other x86; 32-bit
@@ -18,8 +18,8 @@
 
 namespace mneme {
 
-// Panels a task takes together: the tiles of every target divide it.
-inline constexpr int64_t kPanelBlock = 4;
+// Panels a task takes together at most.
+inline constexpr int64_t kPanelBlock = PackedInt8::kBlock;
 inline constexpr int64_t kBlockOutputs = kPanelBlock * PackedInt8::kPanel;
 
 // c [rows, c_stride >= 16 * (last - first)] = a w^T for panels first..last; biased [rows, a_stride]
@@ -27,14 +27,8 @@ inline constexpr int64_t kBlockOutputs = kPanelBlock * PackedInt8::kPanel;
 void int8_product(const uint8_t* biased, int64_t rows, int64_t a_stride, const PackedInt8& w,
                   int64_t first, int64_t last, int32_t* c, int64_t c_stride);
 
-// y [rows, y_stride >= 16 * (last - first)] = x w^T for panels first..last and few rows, decoding
-// codes in registers; x [rows, x_stride >= in]. The bits of expand_panels() and float_product().
-void int8_float_few_rows(const float* x, int64_t rows, int64_t x_stride, const PackedInt8& w,
-                         int64_t first, int64_t last, float* y, int64_t y_stride);
-inline constexpr int64_t kFloatFewRows = 2;
-
-// Codes of panels first..last as floats: to [columns, 16 * (last - first)]. All columns, or
-// `columns` of them listed in `chosen`.
+// Codes of the `columns` inputs listed in `chosen`, of panels first..last, as floats:
+// to [columns, 16 * (last - first)].
 void expand_panels(const PackedInt8& w, int64_t first, int64_t last, const int32_t* chosen,
                    int64_t columns, float* to);
 

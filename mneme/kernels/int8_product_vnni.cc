@@ -30,12 +30,12 @@ inline void tile(const uint8_t* HWY_RESTRICT a, int64_t a_stride, const PackedIn
   HWY_UNROLL(20)
   for (int64_t i = 0; i < kRows * kPanels; ++i) acc[i] = _mm512_setzero_si512();
   const int8_t* HWY_RESTRICT from = w.panel(p);
-  const int64_t panel_bytes = w.panel_bytes(), groups = w.groups();
+  const int64_t stride = w.group_stride(p), groups = w.groups();
   for (int64_t g = 0; g < groups; ++g) {
     __m512i weights[kPanels];
     HWY_UNROLL(4)
     for (int64_t n = 0; n < kPanels; ++n) {
-      weights[n] = _mm512_load_si512(from + n * panel_bytes + g * kPanel * kGroup);
+      weights[n] = _mm512_load_si512(from + g * stride + n * kPanel * kGroup);
     }
     HWY_UNROLL(5)
     for (int64_t m = 0; m < kRows; ++m) {
@@ -70,20 +70,23 @@ inline void rows_of_panels(const uint8_t* a, int64_t rows, int64_t a_stride, con
 }
 
 template <int64_t kPanels>
-inline void panels_from(const uint8_t* a, int64_t rows, int64_t a_stride, const PackedInt8& w,
-                        int64_t first, int64_t p, int64_t last, int32_t* c, int64_t c_stride) {
-  for (; p + kPanels <= last; p += kPanels) {
+inline void within_block(const uint8_t* a, int64_t rows, int64_t a_stride, const PackedInt8& w,
+                         int64_t first, int64_t p, int64_t end, int32_t* c, int64_t c_stride) {
+  for (; p + kPanels <= end; p += kPanels) {
     rows_of_panels<kTileRows, kPanels>(a, rows, a_stride, w, p, c + (p - first) * kPanel, c_stride,
                                        0);
   }
   if constexpr (kPanels > 1) {
-    panels_from<kPanels - 1>(a, rows, a_stride, w, first, p, last, c, c_stride);
+    within_block<kPanels - 1>(a, rows, a_stride, w, first, p, end, c, c_stride);
   }
 }
 
 void run(const uint8_t* a, int64_t rows, int64_t a_stride, const PackedInt8& w, int64_t first,
          int64_t last, int32_t* c, int64_t c_stride) {
-  panels_from<kTilePanels>(a, rows, a_stride, w, first, first, last, c, c_stride);
+  for (int64_t p = first, end = 0; p < last; p = end) {
+    end = HWY_MIN(last, (p / PackedInt8::kBlock + 1) * PackedInt8::kBlock);
+    within_block<kTilePanels>(a, rows, a_stride, w, first, p, end, c, c_stride);
+  }
 }
 
 }  // namespace

@@ -93,19 +93,18 @@ void write_codes(const float* x, int64_t n, float absmax, float limit, int32_t b
   }
 }
 
-// Rows a task takes: enough work to be worth handing out.
-int64_t rows_per_task(int64_t rows, int64_t in, int threads) {
-  constexpr int64_t kElements = 16 << 10;
-  const int64_t enough = std::max<int64_t>(1, kElements / std::max<int64_t>(1, in));
-  return std::max(enough, ceil_div(rows, int64_t{4} * threads));
-}
-
 template <typename T>
 void grow(std::vector<T>& buffer, int64_t size) {
   if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(static_cast<size_t>(size));
 }
 
 }  // namespace
+
+int64_t Int8Activations::rows_per_task(int64_t rows, int64_t in, int threads) {
+  constexpr int64_t kElements = 16 << 10;
+  const int64_t enough = std::max<int64_t>(1, kElements / std::max<int64_t>(1, in));
+  return std::max(enough, ceil_div(rows, int64_t{4} * threads));
+}
 
 void int8_quantize_row(const float* x, int64_t n, float absmax, int8_t* codes) {
   write_codes(x, n, absmax, kNoLimit, 0, reinterpret_cast<uint8_t*>(codes));

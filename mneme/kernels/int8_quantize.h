@@ -31,6 +31,8 @@ class Int8Activations {
  public:
   // Columns between two rows of biased_codes(): `in` rounded up to whole groups of 4.
   static constexpr int64_t stride_of(int64_t in) { return (in + 3) / 4 * 4; }
+  // Rows of a task: enough work to be worth handing out.
+  static int64_t rows_per_task(int64_t rows, int64_t in, int threads);
   // Bytes held after quantize() of that many rows without outlier columns.
   static int64_t bytes_of(int64_t rows, int64_t in) {
     return rows * (stride_of(in) + static_cast<int64_t>(sizeof(float))) + in;

@@ -29,7 +29,7 @@ void PackedInt8::set_row(int64_t n, const int8_t* codes) {
 }
 
 void PackedInt8::get_row(int64_t n, int8_t* codes) const {
-  for (int64_t k = 0; k < in_; ++k) codes[k] = codes_[static_cast<size_t>(at(n, k))];
+  for (int64_t k = 0; k < in_; ++k) codes[k] = code(n, k);
 }
 
 }  // namespace mneme

@@ -132,16 +132,16 @@ std::string weight_format_card() {
   threshold=6           Activations of that magnitude or more are outliers: their columns are
                         multiplied in float, the others in int8 with one scale a token. 0: no column.
                         Lower is better and slower.
-  activations=auto      int8: quantise them as above. float: weight-only, they stay float32 and weights
-                        are turned into floats on the way. auto: float for a single token, int8 for
-                        more.
+  activations=auto      int8: quantise them as above. float: weight-only, they keep the precision of
+                        float32 (three int8 digits a value, exact integer products). auto: float for a
+                        single token, int8 for more.
   keep_original=false   true: outlier columns use the weights from before quantisation, as in the paper;
                         costs 4 bytes a weight.
 
   Why decoding is weight-only: a step with one token reads every weight once and computes little, so
-  it takes as long as reading the bytes, and the float form reads the same one byte a weight.
-  Quantising its activations would cost quality (mneme weights --file TEXT shows how much) and save no
-  time. A prompt uses each weight for many tokens: there int8 arithmetic is what counts.
+  it takes as long as reading the bytes, one a weight in both forms. Quantised activations would cost
+  quality there (mneme weights --file TEXT shows how much) and save no time. A prompt uses each weight
+  for many tokens: there int8 arithmetic is what counts.
 
   Outlier columns are those of all tokens of one step, so a prompt at once and token by token differ
   in the last digits. activations=float gives a token the same bits in any company.
