@@ -109,7 +109,7 @@ int weights(Options options) {
   } else {
     std::cout << study.reference.windows << " x " << options.study.window
               << " tokens, each in one step, memory " << options.study.memory
-              << "; quality is measured against the weights as stored\n";
+              << "; quality is measured against the weights as stored in float32 products\n";
     print_forms(study);
     print_layers(study, engine->model().config().layers);
     print_features(study, options.study.criteria);
@@ -129,10 +129,11 @@ void add_weights(CLI::App& app, Action& action) {
   command->add_option("-p,--prompt", options->prompt, "the text");
   command->add_option("-f,--file", options->file, "read the text from a file, '-': standard input");
   command
-      ->add_option("--weights", options->study.forms,
-                   "form of the weights, as for `run`, or one of the baselines absmax-tensor, "
-                   "absmax-row, absmax-vector, zeropoint (repeatable; default: int8 at thresholds "
-                   "0, 6, 3, 2, 1, weight-only, and the baselines)")
+      ->add_option(
+          "--weights", options->study.forms,
+          "form of the weights, as for `run`, or one of the baselines absmax-tensor, "
+          "absmax-row, absmax-vector, zeropoint (repeatable; default: file, int8 at thresholds "
+          "0, 6, 3, 2, 1, weight-only, and the baselines)")
       ->allow_extra_args(false);
   command->add_option("--tokens", options->study.window, "tokens of a window, read in one step")
       ->check(CLI::Range(int64_t{2}, int64_t{1} << 20))

@@ -207,7 +207,7 @@ double WeightStudyRow::outlier_share(int64_t layer) const {
 }
 
 std::vector<std::string> weight_study_forms() {
-  std::vector<std::string> forms;
+  std::vector<std::string> forms = {"file"};
   for (const char* threshold : {"0", "6", "3", "2", "1"})
     forms.push_back(concat("int8(threshold=", threshold, ")"));
   forms.emplace_back("int8(activations=float)");
@@ -233,7 +233,7 @@ WeightStudy study_weights(DecoderModel& model, ThreadPool& pool, const WeightStu
     return !result.interrupted;
   };
   const auto run_window = [&](std::span<const int32_t> tokens, std::vector<Totals>& into) {
-    if (!go_on("file")) return;
+    if (!go_on("float")) return;
     weights = 0;
     model.set_linears(
         [&](int64_t layer, const TensorView& weight) -> std::unique_ptr<Linear> {
@@ -243,7 +243,8 @@ WeightStudy study_weights(DecoderModel& model, ThreadPool& pool, const WeightStu
         },
         "float");
     const std::vector<float> reference = study.logits(tokens, reference_totals);
-    set_weight_format(model, {}, pool);
+    model.set_linears([](int64_t, const TensorView& weight) { return float_linear(weight); },
+                      "float");
     study.add(tokens, reference, reference, reference_totals);
     for (size_t i = 0; i < options.forms.size(); ++i) {
       const std::string& form = options.forms[i];

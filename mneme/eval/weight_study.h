@@ -2,11 +2,11 @@
 // columns of the activations are outliers.
 //
 // The text is cut into windows. Each form reads a window in one step from an empty memory, as the
-// reference ("file") did before; every token's logits are compared, and figures are over the tokens
-// of all windows. A ratio of perplexities over a few hundred tokens is a noisy figure (ratio_error
-// says how noisy), the divergence is not. Besides the specs of models/weight_format.h the study
-// knows the baselines of LLM.int8()'s table 1: absmax-tensor, absmax-row, absmax-vector, zeropoint
-// (kernels/int8_baselines.h). Tests: weight_study_test.cc.
+// reference (the file's weights in float32 products, "float") did before; every token's logits are
+// compared, and figures are over the tokens of all windows. A ratio of perplexities over a few hundred
+// tokens is a noisy figure (ratio_error says how noisy), the divergence is not. Besides the specs of
+// models/weight_format.h the study knows the baselines of LLM.int8()'s table 1: absmax-tensor,
+// absmax-row, absmax-vector, zeropoint (kernels/int8_baselines.h). Tests: weight_study_test.cc.
 #pragma once
 
 #include <cstdint>
@@ -70,7 +70,7 @@ struct WeightStudy {
 using WeightStudyProgress =
     std::function<bool(int64_t done, int64_t total, const std::string& form)>;
 
-// The default forms: thresholds 0, 6, 3, 2, 1, weight-only, and the baselines.
+// The default forms: as stored, thresholds 0, 6, 3, 2, 1, weight-only, and the baselines.
 std::vector<std::string> weight_study_forms();
 
 // Converts the model to each form in turn and leaves it as stored. Throws Error on a form that

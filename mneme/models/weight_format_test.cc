@@ -52,7 +52,8 @@ TEST(WeightFormat, SpecsAreReadAndWritten) {
   const auto refusal = [](const char* spec) {
     return error_of([&] { parse_weight_format(spec); });
   };
-  EXPECT_THAT(refusal("int4"), HasSubstr("unknown form of weights 'int4', expected file, float or int8"));
+  EXPECT_THAT(refusal("int4"),
+              HasSubstr("unknown form of weights 'int4', expected file, float or int8"));
   EXPECT_THAT(refusal("int8+file"), HasSubstr("cannot be joined"));
   EXPECT_THAT(refusal("file(threshold=6)"), HasSubstr("file has no parameters"));
   EXPECT_THAT(refusal("int8(limit=6)"), HasSubstr("int8 has no parameter 'limit', only threshold"));
