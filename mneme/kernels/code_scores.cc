@@ -33,18 +33,40 @@ HWY_INLINE int32_t dot_group(const uint8_t* HWY_RESTRICT codes, const int8_t* HW
   return sum;
 }
 #else
-// Sixteen bytes at a time on every target: a group is often no larger than a wide vector, and four
-// 32-bit sums are added up quickly.
+#if HWY_TARGET <= HWY_AVX2
+// Thirty-two bytes at a time: what a group of 64 4-bit codes fills.
+inline constexpr int64_t kStep = 32;
+using Bytes = hn::Full256<uint8_t>;
+using Codes = hn::Full256<int8_t>;
+using Sums = hn::Full256<int32_t>;
+
+// sum + products of unsigned and signed bytes. Pairs of products are added in 16 bits, where 127 *
+// 127 twice still fits: the upper bit of 8-bit codes goes on its own.
+template <int kBits>
+HWY_INLINE hn::Vec<Sums> dot_bytes(hn::Vec<Sums> sum, hn::Vec<Bytes> codes, hn::Vec<Codes> query) {
+  const __m256i ones = _mm256_set1_epi16(1);
+  if constexpr (kBits == 4) {
+    const __m256i pairs = _mm256_maddubs_epi16(codes.raw, query.raw);
+    return hn::Add(sum, hn::Vec<Sums>{_mm256_madd_epi16(pairs, ones)});
+  } else {
+    const __m256i lower = _mm256_and_si256(codes.raw, _mm256_set1_epi8(127));
+    const __m256i upper = _mm256_and_si256(_mm256_srli_epi16(codes.raw, 7), _mm256_set1_epi8(1));
+    const __m256i low = _mm256_maddubs_epi16(lower, query.raw);
+    const __m256i high = _mm256_maddubs_epi16(upper, query.raw);
+    sum = hn::Add(sum, hn::Vec<Sums>{_mm256_madd_epi16(low, ones)});
+    return hn::Add(sum, hn::Vec<Sums>{_mm256_madd_epi16(high, _mm256_set1_epi16(128))});
+  }
+}
+#else
+// Sixteen bytes at a time.
 using Bytes = hn::Full128<uint8_t>;
 using Codes = hn::Full128<int8_t>;
 using Sums = hn::Full128<int32_t>;
 inline constexpr int64_t kStep = 16;
 
 // sum + products of unsigned and signed bytes, in four lanes.
+template <int kBits>
 HWY_INLINE hn::Vec<Sums> dot_bytes(hn::Vec<Sums> sum, hn::Vec<Bytes> codes, hn::Vec<Codes> query) {
-#if HWY_TARGET <= HWY_AVX3_DL
-  return hn::Vec<Sums>{_mm_dpbusd_epi32(sum.raw, codes.raw, query.raw)};
-#else
   const hn::Full128<int16_t> d16;
   auto odd = hn::Zero(Sums());
   sum = hn::ReorderWidenMulAccumulate(Sums(), hn::PromoteTo(d16, hn::LowerHalf(codes)),
@@ -53,14 +75,14 @@ HWY_INLINE hn::Vec<Sums> dot_bytes(hn::Vec<Sums> sum, hn::Vec<Bytes> codes, hn::
       Sums(), hn::PromoteTo(d16, hn::UpperHalf(hn::Half<Bytes>(), codes)),
       hn::PromoteTo(d16, hn::UpperHalf(hn::Half<Codes>(), query)), sum, odd);
   return hn::Add(sum, odd);
-#endif
 }
+#endif
 
-// The first `n` <= 16 bytes, zeros behind them.
+// The first `n` bytes, zeros behind them.
 template <class D, typename T>
 HWY_INLINE hn::Vec<D> load_bytes(D d, const T* from, int64_t n) {
   if (n >= kStep) return hn::LoadU(d, from);
-  alignas(16) T padded[kStep] = {};
+  alignas(32) T padded[kStep] = {};
   memcpy(padded, from, static_cast<size_t>(n));
   return hn::Load(d, padded);
 }
@@ -73,44 +95,63 @@ HWY_INLINE int32_t dot_group(const uint8_t* HWY_RESTRICT codes, const int8_t* HW
     const auto packed = load_bytes(Bytes(), codes + i, bytes - i);
     const auto first = load_bytes(Codes(), query + i, bytes - i);
     if constexpr (kBits == 8) {
-      sum = dot_bytes(sum, packed, first);
+      sum = dot_bytes<kBits>(sum, packed, first);
     } else {
       const auto nibble = hn::Set(Bytes(), uint8_t{15});
       const hn::Repartition<uint16_t, Bytes> d16;
       const auto high = hn::BitCast(Bytes(), hn::ShiftRight<4>(hn::BitCast(d16, packed)));
       const auto second = load_bytes(Codes(), query + bytes + i, bytes - i);
-      sum = dot_bytes(sum, hn::And(packed, nibble), first);
-      sum = dot_bytes(sum, hn::And(high, nibble), second);
+      sum = dot_bytes<kBits>(sum, hn::And(packed, nibble), first);
+      sum = dot_bytes<kBits>(sum, hn::And(high, nibble), second);
     }
   }
   return hn::GetLane(hn::SumOfLanes(Sums(), sum));
 }
 #endif
 
-template <int kBits>
+// kBytes: those of a group where they are known, else 0.
+template <int kBits, int64_t kBytes>
 HWY_INLINE void score(const CodeRows& rows, const CodeQuery& query, int64_t begin, int64_t end,
-                      float* scores) {
-  const int64_t groups = rows.dim / rows.group, bytes = rows.group * kBits / 8;
-  const auto* words = reinterpret_cast<const uint8_t*>(rows.words);
+                      float* HWY_RESTRICT scores) {
+  const int64_t bytes = kBytes != 0 ? kBytes : rows.group * kBits / 8;
+  const int64_t groups = rows.dim / rows.group, group = bytes * 8 / kBits;
+  const auto* HWY_RESTRICT codes = reinterpret_cast<const uint8_t*>(rows.words);
+  const float* HWY_RESTRICT scales = rows.scales;
+  const float* HWY_RESTRICT biases = rows.biases;
+  const int8_t* HWY_RESTRICT query_codes = query.codes();
+  const float* HWY_RESTRICT units = query.units();
+  const float* HWY_RESTRICT sums = query.sums();
   for (int64_t r = begin; r < end; ++r) {
-    const uint8_t* codes = words + r * groups * bytes;
     float score = 0;
     for (int64_t g = 0; g < groups; ++g) {
-      const auto products = static_cast<float>(
-          dot_group<kBits>(codes + g * bytes, query.codes() + g * rows.group, bytes));
       const int64_t at = r * groups + g;
-      score += query.units()[g] * (rows.scales[at] * products + rows.biases[at] * query.sums()[g]);
+      const auto products =
+          static_cast<float>(dot_group<kBits>(codes + at * bytes, query_codes + g * group, bytes));
+      score += units[g] * (scales[at] * products + biases[at] * sums[g]);
     }
     scores[r] = score;
+  }
+}
+
+template <int kBits>
+HWY_INLINE void score_groups(const CodeRows& rows, const CodeQuery& query, int64_t begin,
+                             int64_t end, float* scores) {
+  switch (rows.group * kBits / 8) {
+    case 32:
+      return score<kBits, 32>(rows, query, begin, end, scores);
+    case 64:
+      return score<kBits, 64>(rows, query, begin, end, scores);
+    default:
+      return score<kBits, 0>(rows, query, begin, end, scores);
   }
 }
 
 void ScoreRows(const CodeRows& rows, const CodeQuery& query, int64_t begin, int64_t end,
                float* scores) {
   if (rows.bits == 8) {
-    score<8>(rows, query, begin, end, scores);
+    score_groups<8>(rows, query, begin, end, scores);
   } else {
-    score<4>(rows, query, begin, end, scores);
+    score_groups<4>(rows, query, begin, end, scores);
   }
 }
 
