@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 MODEL := build/models/smollm2-135m-instruct-q4_1.gguf
-.PHONY: help build demo test bench format lint collect-env clean
+.PHONY: help build demo test bench cuda format lint collect-env clean
 
 help:  ## print these targets
 	@echo "Mneme: run a model under a memory you choose. Targets:"
@@ -30,6 +30,10 @@ bench:  ## speed and memory against the machine's limits and llama.cpp, into bui
 	@tools/build.sh
 	@tools/fetch_models.sh smollm2
 	@tools/bench.sh $(MODEL)
+
+cuda:  ## compile the CUDA kernels and their test with nvcc (no GPU needed), run the test where there is one
+	@tools/install_deps.sh test
+	@tools/cuda.sh
 
 format:  ## clang-format every source in place
 	@tools/install_deps.sh test

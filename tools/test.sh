@@ -97,6 +97,12 @@ count $sanitize/tests.xml
 for target in $(git ls-files 'mneme/*_fuzz.cc' | sed 's|.*/||; s|\.cc$||'); do
   stage "fuzz $target" fuzz_target "$target"
 done
+if command -v nvcc >/dev/null || [ -x /usr/local/cuda/bin/nvcc ] || [ -x /opt/cuda/bin/nvcc ]; then
+  stage 'CUDA kernels' tools/cuda.sh
+else
+  skipped=$((skipped + 1))
+  echo "-- CUDA kernels: skipped, no nvcc on this machine"
+fi
 stage 'direction of includes' python3 tools/check_includes.py
 stage 'length of files' python3 tools/check_lines.py
 stage 'names in documents' python3 tools/check_docs.py
