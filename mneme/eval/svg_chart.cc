@@ -303,9 +303,9 @@ std::string roofline_chart(const ChartText& text, const std::vector<ChartSeries>
     for (const auto& [x, y] : line.points)
       path +=
           concat(path.empty() ? "M" : "L", number(frame.x.place(x)), " ", number(frame.y.place(y)));
-    svg += concat("<g><title>", html_escape(line.name), "</title><path class=\"l s",
-                  line.style % kStyles, "\" stroke-dasharray=\"", kDashes[line.style % kStyles],
-                  "\" d=\"", path, "\"/></g>");
+    svg += concat("<g><title>", html_escape(line.name),
+                  "</title><path class=\"l\" style=\"stroke:var(--ink)\" stroke-dasharray=\"",
+                  kDashes[line.style % kStyles], "\" d=\"", path, "\"/></g>");
   }
   std::string marks;
   std::vector<Label> labels;
