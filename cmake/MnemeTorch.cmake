@@ -22,11 +22,13 @@ if(MNEME_TORCH)
   elseif(MNEME_TORCH STREQUAL ON)
     message(FATAL_ERROR "MNEME_TORCH=ON, but there is no torch in '${site}': run tools/install_torch.sh or set MNEME_TORCH_SITE")
   else()
-    message(STATUS "Mneme: no torch in build/torch-venv, so mneme/attention and torch.ops.mneme are left out (tools/install_torch.sh)")
+    message(STATUS "Mneme: no torch in '${site}', so mneme/attention and torch.ops.mneme are left out (tools/install_torch.sh)")
   endif()
 endif()
 
 if(MNEME_HAS_TORCH)
+  # The Python whose site-packages these are.
+  cmake_path(SET MNEME_TORCH_PYTHON NORMALIZE ${site}/../../../bin/python3)
   file(STRINGS ${torch_metadata} torch_version REGEX "^Version: ")
   message(STATUS "Mneme: torch of ${site} (${torch_version})")
   # libtorch_cpu of the CUDA wheel names the CUDA runtime and CUPTI; the loader must find them beside it.
