@@ -43,10 +43,10 @@ void ModelOptions::add_to(CLI::App& command) {
 void ModelOptions::add_with_weights_to(CLI::App& command) {
   add_to(command);
   command
-      .add_option(
-          "--weights", weights,
-          "form of the linear layers' weights: file (as stored), float (the same, float32 products) or int8, see `mneme explain "
-          "int8`")
+      .add_option("--weights", weights,
+                  "form of the linear layers' weights: file (as stored), float (the same, float32 "
+                  "products) or int8, see `mneme explain "
+                  "int8`")
       ->capture_default_str();
 }
 

@@ -44,9 +44,7 @@ DecoderModel::DecoderModel(ModelConfig config, DecoderWeights weights,
   MNEME_ASSERT(static_cast<int64_t>(weights_.layers.size()) == config_.layers);
   shape_ = config_.memory_shape();
   ThreadPool pool;
-  set_output(stored_linear(*weights_.output, pool));
-  set_linears([&](int64_t, const TensorView& weight) { return stored_linear(weight, pool); },
-              "file");
+  use_stored_weights(pool);
   if (weights_.rope_factors != nullptr) {
     rope_factors_.resize(static_cast<size_t>(config_.head_dim / 2));
     std::copy_n(floats(weights_.rope_factors), rope_factors_.size(), rope_factors_.begin());
@@ -58,6 +56,12 @@ void DecoderModel::set_output(std::unique_ptr<Linear> output) {
   released_output_bytes_ = 0;
   // A tied embedding is read from the packed rows too.
   if (!output_->reads_tensor()) released_output_bytes_ = source_->release(*weights_.output);
+}
+
+void DecoderModel::use_stored_weights(ThreadPool& pool) {
+  set_output(stored_linear(*weights_.output, pool));
+  set_linears([&](int64_t, const TensorView& weight) { return stored_linear(weight, pool); },
+              "file");
 }
 
 void DecoderModel::use_float_products() {

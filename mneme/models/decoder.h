@@ -64,6 +64,8 @@ class DecoderModel {
   // norms stay as they are. `form` says what they are now: it becomes part of the model's
   // fingerprint. When `make` throws, the model must not be used any more.
   void set_linears(LinearMaker make, std::string form);
+  // Every weight, the output layer's too, as stored_linear() (form "file"): what a model begins with.
+  void use_stored_weights(ThreadPool& pool);
   // Multiplies every weight in float32 from its file form (form "float"): slower, without the
   // rounding of the activations to 16 bits that packed_matmul.h does.
   void use_float_products();

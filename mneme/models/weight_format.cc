@@ -111,8 +111,11 @@ WeightFormat parse_weight_format(std::string_view text) {
 void set_weight_format(DecoderModel& model, const WeightFormat& format, ThreadPool& pool,
                        const Int8Observer& observer) {
   if (format.kind == WeightFormat::Kind::kFloat) return model.use_float_products();
+  // The output layer has the same form beside int8 layers as beside the file's.
+  if (format.kind == WeightFormat::Kind::kFile || model.linear_form() == "float")
+    model.use_stored_weights(pool);
+  if (format.kind == WeightFormat::Kind::kFile) return;
   const auto make = [&](int64_t layer, const TensorView& weight) -> std::unique_ptr<Linear> {
-    if (format.kind == WeightFormat::Kind::kFile) return stored_linear(weight, pool);
     return std::make_unique<QuantisedLinear>(layer, weight, format.int8, pool, observer);
   };
   model.set_linears(make, format.text());

@@ -97,6 +97,23 @@ TEST(WeightFormat, Int8IsNearAndGoesBack) {
   EXPECT_EQ(model_fingerprint(model), fingerprint);
 }
 
+TEST(WeightFormat, FloatProductsGoBackWithTheOutputLayer) {
+  TinyModel tiny;
+  DecoderModel& model = tiny.model();
+  ThreadPool pool(2);
+  const std::vector<int32_t> tokens = tiny.tokens(40);
+  const std::vector<float> stored = logits_of(model, tokens, 40);
+  const int64_t bytes = model.weight_bytes();
+  for (const char* between : {"float", "int8"}) {
+    set_weight_format(model, parse_weight_format("float"), pool);
+    EXPECT_EQ(model.linear_form(), "float");
+    set_weight_format(model, parse_weight_format(between), pool);
+    set_weight_format(model, parse_weight_format("file"), pool);
+    EXPECT_EQ(logits_of(model, tokens, 40), stored) << between;
+    EXPECT_EQ(model.weight_bytes(), bytes) << between;
+  }
+}
+
 TEST(WeightFormat, WeightOnlyGivesTheSameBitsInAnyChunksAndThreads) {
   TinyModel tiny;
   ThreadPool pool(2);
