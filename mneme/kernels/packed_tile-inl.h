@@ -157,6 +157,11 @@ struct TileRows {
   int64_t blocks;
 };
 
+// So few rows read weights from memory once: there, fetching ahead gives 20 % on Zen 4 for codes of
+// fewer than 8 bits, none for those of 8.
+constexpr int64_t kStreamedRows = 2;
+constexpr int64_t kAheadBytes = 3072;
+
 // y [kRows, 16] of a tile's outputs, rows y_stride apart.
 template <int kBits, PackedLayout::Head kHead, int kCentreShift, int64_t kRows>
 HWY_INLINE void tile(const PackedLayout& layout, const uint8_t* HWY_RESTRICT packed,
@@ -174,6 +179,12 @@ HWY_INLINE void tile(const PackedLayout& layout, const uint8_t* HWY_RESTRICT pac
     const uint8_t* HWY_RESTRICT codes = packed + part * kPartBytes;
     for (int64_t b = 0; b < x.blocks; ++b, codes += kCodeBytes) {
       const S scales(heads + b * head_bytes, units + b / 8 * unit_bytes, part);
+      if constexpr (kRows <= kStreamedRows && kBits < 8) {
+        // The heads of the next tile begin a stream that the hardware does not know yet.
+        if (part == 0) __builtin_prefetch(heads + layout.tile_bytes() + b * head_bytes);
+        for (int64_t line = 0; line < kCodeBytes; line += kLineBytes)
+          __builtin_prefetch(codes + kAheadBytes + line);
+      }
       VI upper[kRows], lower[kRows];
       const auto clear = [&](int64_t half) __attribute__((always_inline)) {
         HWY_UNROLL(8)
