@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "mneme/kernels/flash_shape_testing.h"
 #include "mneme/kernels/flash_testing.h"
 #include "mneme/kernels/targets_testing.h"
 #include "tests/support/error_of.h"
@@ -11,6 +12,7 @@ namespace {
 
 using testing::error_of;
 using testing::exact_flash;
+using testing::flash_shape;
 using testing::FlashAnswer;
 using testing::FlashLayout;
 using testing::FlashProblem;
@@ -21,27 +23,14 @@ using testing::run_flash;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
-FlashAttention shape(int64_t batch, int64_t q_len, int64_t k_len, int64_t q_heads, int64_t kv_heads,
-                     int64_t dim) {
-  FlashAttention c;
-  c.batch = batch;
-  c.q_len = q_len;
-  c.k_len = k_len;
-  c.q_heads = q_heads;
-  c.kv_heads = kv_heads;
-  c.head_dim = dim;
-  c.scale = 1 / std::sqrt(static_cast<double>(dim));
-  return c;
-}
-
 // Odd lengths and head sizes, one to many KV heads, more queries than keys and fewer; each with
 // every kind of mask and score.
 std::vector<FlashAttention> varied_shapes() {
   static const std::vector<float> slopes = {0.5f, 0.25f, 0.125f, 1, 0.03f, 2};
   std::vector<FlashAttention> all;
-  for (const auto& c :
-       {shape(1, 1, 1, 1, 1, 1), shape(3, 63, 63, 2, 1, 64), shape(1, 100, 300, 6, 2, 20),
-        shape(2, 131, 70, 3, 3, 37), shape(1, 5, 257, 4, 1, 80), shape(1, 70, 129, 2, 2, 255)}) {
+  for (const auto& c : {flash_shape(1, 1, 1, 1, 1, 1), flash_shape(3, 63, 63, 2, 1, 64),
+                        flash_shape(1, 100, 300, 6, 2, 20), flash_shape(2, 131, 70, 3, 3, 37),
+                        flash_shape(1, 5, 257, 4, 1, 80), flash_shape(1, 70, 129, 2, 2, 255)}) {
     all.push_back(c);
     all.push_back(c);
     all.back().causal = true;
@@ -126,7 +115,7 @@ TEST(FlashAttention, MatchesTheDefinitionInFloat64) {
 
 TEST(FlashAttention, LongSequence) {
   ThreadPool pool(2);
-  FlashAttention config = shape(1, 1000, 1000, 2, 1, 64);
+  FlashAttention config = flash_shape(1, 1000, 1000, 2, 1, 64);
   config.causal = true;
   const FlashProblem problem = random_problem(config, 4);
   Judge(problem).expect(run_flash(problem, pool, false), 2e-7);
@@ -135,7 +124,7 @@ TEST(FlashAttention, LongSequence) {
 TEST(FlashAttention, LayoutsAndThreadsGiveTheSameBits) {
   ThreadPool one(1), three(3);
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    FlashAttention config = shape(2, 150, 200, 6, 2, 48);
+    FlashAttention config = flash_shape(2, 150, 200, 6, 2, 48);
     config.dtype = dtype;
     config.causal = true;
     const FlashProblem problem = random_problem(config, 5);
@@ -151,7 +140,7 @@ TEST(FlashAttention, LayoutsAndThreadsGiveTheSameBits) {
 TEST(FlashAttention, AQueryDoesNotDependOnWhoIsAskedWithIt) {
   ThreadPool pool(2);
   for (const int64_t left : {-1, 40}) {
-    FlashAttention config = shape(1, 200, 333, 4, 2, 40);
+    FlashAttention config = flash_shape(1, 200, 333, 4, 2, 40);
     config.causal = true;
     config.window_left = left;
     config.softcap = 2;
@@ -177,7 +166,7 @@ TEST(FlashAttention, AQueryDoesNotDependOnWhoIsAskedWithIt) {
 TEST(FlashAttention, PackedSequencesEqualSingleOnes) {
   ThreadPool pool(2);
   const std::vector<int32_t> cu_q = {0, 5, 5, 105, 110, 110}, cu_k = {0, 9, 40, 140, 140, 140};
-  FlashAttention config = shape(5, 110, 140, 4, 2, 24);
+  FlashAttention config = flash_shape(5, 110, 140, 4, 2, 24);
   config.causal = true;
   config.cu_q = cu_q.data();
   config.cu_k = cu_k.data();
@@ -209,7 +198,7 @@ TEST(FlashAttention, PackedSequencesEqualSingleOnes) {
 TEST(FlashAttention, RowsThatSeeNothingAreZeroWithInfiniteLse) {
   ThreadPool pool(2);
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64}) {
-    FlashAttention config = shape(1, 90, 20, 2, 1, 8);
+    FlashAttention config = flash_shape(1, 90, 20, 2, 1, 8);
     config.dtype = dtype;
     config.causal = true;
     for (const int64_t keys : {20, 0}) {
@@ -229,13 +218,13 @@ TEST(FlashAttention, RowsThatSeeNothingAreZeroWithInfiniteLse) {
 
 TEST(FlashAttention, EmptyBatchAndNoQueriesWriteNothing) {
   ThreadPool pool(2);
-  EXPECT_TRUE(run_flash(random_problem(shape(0, 5, 5, 2, 1, 8), 9), pool, true).o.empty());
-  EXPECT_TRUE(run_flash(random_problem(shape(2, 0, 5, 2, 1, 8), 9), pool, false).o.empty());
+  EXPECT_TRUE(run_flash(random_problem(flash_shape(0, 5, 5, 2, 1, 8), 9), pool, true).o.empty());
+  EXPECT_TRUE(run_flash(random_problem(flash_shape(2, 0, 5, 2, 1, 8), 9), pool, false).o.empty());
 }
 
 TEST(FlashAttention, NaNReachesItsOwnQueryOnly) {
   ThreadPool pool(2);
-  FlashProblem problem = random_problem(shape(1, 80, 80, 1, 1, 16), 10);
+  FlashProblem problem = random_problem(flash_shape(1, 80, 80, 1, 1, 16), 10);
   problem.q[5 * 16 + 3] = std::nanf("");
   const FlashAnswer got = run_flash(problem, pool, false);
   for (size_t i = 0; i < got.o.size(); ++i) EXPECT_EQ(std::isnan(got.o[i]), i / 16 == 5) << i;
@@ -244,7 +233,7 @@ TEST(FlashAttention, NaNReachesItsOwnQueryOnly) {
 
 TEST(FlashAttention, LargeScoresDoNotOverflow) {
   ThreadPool pool(2);
-  FlashAttention config = shape(1, 33, 70, 2, 2, 16);
+  FlashAttention config = flash_shape(1, 33, 70, 2, 2, 16);
   config.scale = 100;
   const FlashProblem problem = random_problem(config, 11);
   Judge(problem).expect(run_flash(problem, pool, false), 2e-7);
@@ -257,9 +246,9 @@ TEST(FlashAttention, LargeScoresDoNotOverflow) {
 TEST(FlashAttention, ScratchDoesNotGrowWithTheSequence) {
   ThreadPool pool(2);
   AttentionScratch short_scratch, long_scratch;
-  run_flash(random_problem(shape(1, 64, 128, 1, 1, 64), 12), pool, false, FlashLayout::kTokenMajor,
-            &short_scratch);
-  run_flash(random_problem(shape(1, 640, 1280, 1, 1, 64), 12), pool, false,
+  run_flash(random_problem(flash_shape(1, 64, 128, 1, 1, 64), 12), pool, false,
+            FlashLayout::kTokenMajor, &short_scratch);
+  run_flash(random_problem(flash_shape(1, 640, 1280, 1, 1, 64), 12), pool, false,
             FlashLayout::kTokenMajor, &long_scratch);
   EXPECT_EQ(short_scratch.bytes(), long_scratch.bytes());
   EXPECT_LT(long_scratch.bytes(), 1 << 20);
@@ -268,7 +257,7 @@ TEST(FlashAttention, ScratchDoesNotGrowWithTheSequence) {
 TEST(FlashAttention, SaysWhatDoesNotFit) {
   ThreadPool pool(1);
   AttentionScratch scratch;
-  const FlashAttention good = shape(1, 4, 4, 4, 2, 8);
+  const FlashAttention good = flash_shape(1, 4, 4, 4, 2, 8);
   const auto error = [&](auto change) {
     FlashAttention config = good;
     change(config);

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "mneme/kernels/flash_shape_testing.h"
 #include "mneme/kernels/flash_testing.h"
 #include "mneme/kernels/targets_testing.h"
 
@@ -7,6 +8,7 @@ namespace mneme {
 namespace {
 
 using testing::exact_flash;
+using testing::flash_shape;
 using testing::FlashAnswer;
 using testing::FlashLayout;
 using testing::FlashProblem;
@@ -15,19 +17,6 @@ using testing::plain_flash;
 using testing::random_problem;
 using testing::run_flash;
 
-FlashAttention shape(int64_t batch, int64_t q_len, int64_t k_len, int64_t q_heads, int64_t kv_heads,
-                     int64_t dim) {
-  FlashAttention c;
-  c.batch = batch;
-  c.q_len = q_len;
-  c.k_len = k_len;
-  c.q_heads = q_heads;
-  c.kv_heads = kv_heads;
-  c.head_dim = dim;
-  c.scale = 1 / std::sqrt(static_cast<double>(dim));
-  return c;
-}
-
 const std::vector<float>& slopes() {
   static const std::vector<float> values = {0.5f, 0.25f, 0.125f, 1, 0.03f, 0.7f};
   return values;
@@ -35,9 +24,9 @@ const std::vector<float>& slopes() {
 
 std::vector<FlashAttention> varied_shapes() {
   std::vector<FlashAttention> all;
-  for (const auto& c :
-       {shape(1, 1, 1, 1, 1, 1), shape(3, 63, 63, 2, 1, 64), shape(1, 100, 300, 6, 2, 20),
-        shape(2, 131, 70, 3, 3, 37), shape(1, 5, 257, 4, 1, 80)}) {
+  for (const auto& c : {flash_shape(1, 1, 1, 1, 1, 1), flash_shape(3, 63, 63, 2, 1, 64),
+                        flash_shape(1, 100, 300, 6, 2, 20), flash_shape(2, 131, 70, 3, 3, 37),
+                        flash_shape(1, 5, 257, 4, 1, 80)}) {
     all.push_back(c);
     all.back().causal = true;
     all.push_back(c);
@@ -112,8 +101,8 @@ double loss(const FlashProblem& problem, ThreadPool& pool) {
 
 TEST(FlashBackward, AgreesWithFiniteDifferences) {
   ThreadPool pool(1);
-  for (FlashAttention config :
-       {shape(1, 7, 11, 4, 2, 5), shape(2, 9, 3, 2, 1, 3), shape(1, 1, 63, 3, 3, 7)}) {
+  for (FlashAttention config : {flash_shape(1, 7, 11, 4, 2, 5), flash_shape(2, 9, 3, 2, 1, 3),
+                                flash_shape(1, 1, 63, 3, 3, 7)}) {
     config.dtype = DType::kF64;
     config.causal = true;
     config.softcap = 2;
@@ -154,7 +143,7 @@ TEST(FlashBackward, MatchesTheDefinitionInFloat64) {
 TEST(FlashBackward, ThreadsRunsAndLayoutsGiveTheSameBits) {
   ThreadPool one(1), two(2), five(5);
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
-    FlashAttention config = shape(1, 400, 700, 4, 2, 32);
+    FlashAttention config = flash_shape(1, 400, 700, 4, 2, 32);
     config.dtype = dtype;
     config.causal = true;
     config.dropout = 0.1;
@@ -175,7 +164,7 @@ TEST(FlashBackward, ThreadsRunsAndLayoutsGiveTheSameBits) {
 TEST(FlashBackward, PackedSequencesEqualTheDefinition) {
   ThreadPool pool(2);
   const std::vector<int32_t> cu_q = {0, 5, 5, 105, 110, 110}, cu_k = {0, 9, 40, 240, 240, 245};
-  FlashAttention config = shape(5, 110, 245, 4, 2, 24);
+  FlashAttention config = flash_shape(5, 110, 245, 4, 2, 24);
   config.causal = true;
   config.dropout = 0.2;
   config.cu_q = cu_q.data();
@@ -190,7 +179,7 @@ TEST(FlashBackward, PackedSequencesEqualTheDefinition) {
 TEST(FlashBackward, WhatSeesNothingHasNoGradient) {
   ThreadPool pool(2);
   for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16, DType::kF64}) {
-    FlashAttention config = shape(1, 90, 20, 2, 1, 8);
+    FlashAttention config = flash_shape(1, 90, 20, 2, 1, 8);
     config.dtype = dtype;
     config.causal = true;
     const FlashAnswer got = run_flash(random_problem(config, 7), pool, true);
@@ -204,7 +193,7 @@ TEST(FlashBackward, ScratchIsLinear) {
   ThreadPool pool(2);
   const auto bytes = [&](int64_t tokens) {
     AttentionScratch scratch;
-    FlashAttention config = shape(1, tokens, tokens, 1, 1, 64);
+    FlashAttention config = flash_shape(1, tokens, tokens, 1, 1, 64);
     config.causal = true;
     run_flash(random_problem(config, 8), pool, true, FlashLayout::kTokenMajor, &scratch);
     return scratch.bytes();

@@ -13,6 +13,7 @@
 #include "mneme/core/rng.h"
 #include "mneme/kernels/cuda/flash_launch.cuh"
 #include "mneme/kernels/flash_dropout.h"
+#include "mneme/kernels/flash_shape_testing.h"
 
 namespace mneme::testing {
 
@@ -25,42 +26,30 @@ struct AttentionCase {
 };
 
 inline std::vector<AttentionCase> attention_cases() {
-  const auto shape = [](int64_t batch, int64_t q_len, int64_t k_len, int64_t q_heads,
-                        int64_t kv_heads, int64_t dim) {
-    FlashAttention c;
-    c.batch = batch;
-    c.q_len = q_len;
-    c.k_len = k_len;
-    c.q_heads = q_heads;
-    c.kv_heads = kv_heads;
-    c.head_dim = dim;
-    c.scale = 1 / std::sqrt(static_cast<double>(dim));
-    return c;
-  };
   std::vector<AttentionCase> cases;
-  cases.push_back({"full", shape(2, 70, 70, 2, 2, 64)});
-  cases.push_back({"one_of_one", shape(1, 1, 1, 1, 1, 1)});
-  cases.push_back({"causal_grouped", shape(1, 37, 100, 6, 2, 64)});
+  cases.push_back({"full", flash_shape(2, 70, 70, 2, 2, 64)});
+  cases.push_back({"one_of_one", flash_shape(1, 1, 1, 1, 1, 1)});
+  cases.push_back({"causal_grouped", flash_shape(1, 37, 100, 6, 2, 64)});
   cases.back().config.causal = true;
-  cases.push_back({"causal_rows_that_see_nothing", shape(1, 40, 17, 2, 1, 24)});
+  cases.push_back({"causal_rows_that_see_nothing", flash_shape(1, 40, 17, 2, 1, 24)});
   cases.back().config.causal = true;
-  cases.push_back({"window_and_cap_odd_head", shape(1, 63, 90, 2, 1, 33)});
+  cases.push_back({"window_and_cap_odd_head", flash_shape(1, 63, 90, 2, 1, 33)});
   cases.back().config.window_left = 20;
   cases.back().config.window_right = 7;
   cases.back().config.softcap = 2;
-  cases.push_back({"right_window_only", shape(1, 50, 30, 1, 1, 16)});
+  cases.push_back({"right_window_only", flash_shape(1, 50, 30, 1, 1, 16)});
   cases.back().config.window_right = 3;
-  cases.push_back({"alibi_head_major", shape(2, 20, 35, 3, 1, 80)});
+  cases.push_back({"alibi_head_major", flash_shape(2, 20, 35, 3, 1, 80)});
   cases.back().config.causal = true;
   cases.back().alibi = cases.back().head_major = true;
-  cases.push_back({"dropout", shape(1, 33, 66, 2, 2, 40)});
+  cases.push_back({"dropout", flash_shape(1, 33, 66, 2, 2, 40)});
   cases.back().config.dropout = 0.3;
   cases.back().config.dropout_seed = 0x123456789abcdefu;
   cases.back().config.dropout_offset = 7;
-  cases.push_back({"head_128", shape(1, 40, 70, 2, 1, 128)});
+  cases.push_back({"head_128", flash_shape(1, 40, 70, 2, 1, 128)});
   cases.back().config.causal = true;
-  cases.push_back({"head_256", shape(1, 33, 50, 1, 1, 256)});
-  cases.push_back({"packed", shape(4, 60, 75, 4, 2, 32)});
+  cases.push_back({"head_256", flash_shape(1, 33, 50, 1, 1, 256)});
+  cases.push_back({"packed", flash_shape(4, 60, 75, 4, 2, 32)});
   cases.back().config.causal = true;
   cases.back().cu_q = {0, 17, 17, 20, 60};
   cases.back().cu_k = {0, 30, 35, 35, 75};
