@@ -142,9 +142,10 @@ TEST_F(Cli, ListExplainInspectTokenizeAndCheck) {
     for (const char* key : {"spec", "paper", "kind", "state", "capabilities"})
       EXPECT_TRUE(entry.contains(key)) << key;
   }
-  EXPECT_THAT(run("explain 'sliding+q4'").out,
-              AllOf(HasSubstr("sliding(window=512,sink=4)+q4(group=64,rotate=hadamard,fit=squares)"),
-                    HasSubstr("2309.17453")));
+  EXPECT_THAT(
+      run("explain 'sliding+q4'").out,
+      AllOf(HasSubstr("sliding(window=512,sink=4)+q4(group=64,rotate=hadamard,fit=squares)"),
+            HasSubstr("2309.17453")));
   const auto header = nlohmann::json::parse(run("inspect --json '" + model_ + "'").out);
   EXPECT_EQ(header["format"], "GGUF");
   EXPECT_EQ(header["tensors"].size(), 20u);
