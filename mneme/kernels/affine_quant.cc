@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "mneme/core/error.h"
+#include "mneme/kernels/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "mneme/kernels/affine_quant.cc"

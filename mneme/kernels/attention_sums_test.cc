@@ -1,7 +1,5 @@
 // Tests see the target that only attention is built for.
-#if !defined(MNEME_SANITIZED)  // where one choice of targets must serve every file
 #define HWY_WANT_AVX3_DL
-#endif
 #include "mneme/kernels/attention_sums.h"
 
 #include <gmock/gmock.h>

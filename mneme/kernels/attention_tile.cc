@@ -4,9 +4,7 @@
 #include <cmath>
 
 // The byte dot products of AVX-512 VNNI, which Highway builds for on request only.
-#if !defined(MNEME_SANITIZED)  // where one choice of targets must serve every file
 #define HWY_WANT_AVX3_DL
-#endif
 #include "mneme/kernels/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE

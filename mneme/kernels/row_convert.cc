@@ -4,6 +4,7 @@
 #include <bit>
 
 #include "mneme/core/half.h"
+#include "mneme/kernels/simd_targets.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "mneme/kernels/row_convert.cc"
