@@ -42,7 +42,7 @@ void Scale(float* x, float factor, int64_t n) {
 HWY_INLINE VF gated(VF x, VF steepness) {
   const VF one = hn::Set(DF(), 1.0f);
   const VF exponent = hn::Min(hn::Neg(steepness), hn::Set(DF(), 88.0f));
-  return hn::Div(x, hn::Add(one, hn::Exp(DF(), exponent)));
+  return hn::Div(x, hn::Add(one, exp_of(exponent)));
 }
 
 void SiluMul(float* gate, const float* up, int64_t n) {

@@ -118,6 +118,7 @@ void reordered_attention(const ReorderedAttention& config, const float* q, const
   MNEME_CHECK(std::isfinite(config.scale), "reordered_attention: expected a finite scale, got ",
               config.scale);
   const int64_t slots = StaggeredSchedule(config.rows, config.parallel).slots();
+  if (config.rows == 0) return;
   constexpr int64_t kLine = 16;
   const int64_t floats = checked_round_up(
       4 * (slots + kLine) + checked_mul(slots, config.v_dim, "reordered_attention"), kLine,

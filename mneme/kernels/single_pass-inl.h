@@ -24,9 +24,9 @@ HWY_INLINE SinglePassFactors take_scores(VF x, VF& sum, VF& bias) {
   const VF one = hn::Set(DF(), 1.0f);
   const VF lowest = hn::Set(DF(), -std::numeric_limits<float>::infinity());
   const auto grows = hn::Gt(x, bias);
-  const VF fall = hn::Exp(DF(), hn::Neg(hn::Abs(hn::Sub(x, bias))));
+  const VF fall = exp_of(hn::Neg(hn::Abs(hn::Sub(x, bias))));
   const VF keep = hn::IfThenElse(grows, fall, one);
-  // x - x is NaN for what the exponential would swallow: NaN itself, and a second +infinity.
+  // x - x is NaN for what exp_of swallows: NaN itself, and a second +infinity.
   const VF weight = hn::Add(hn::IfThenElse(grows, one, fall), hn::Sub(x, x));
   const VF gain = hn::IfThenZeroElse(hn::Eq(x, lowest), weight);
   sum = hn::MulAdd(sum, keep, gain);

@@ -66,7 +66,7 @@ void SinglePassRow(const float* scores, int64_t n, SoftmaxState* state) {
   // Lanes that saw nothing stay out: their bias equals the top only where every lane's does.
   const auto part = [&](VF sum, VF bias) HWY_ATTR {
     return hn::IfThenZeroElse(hn::Eq(sum, hn::Zero(DF())),
-                              hn::Mul(sum, hn::Exp(DF(), hn::Sub(bias, top))));
+                              hn::Mul(sum, exp_of(hn::Sub(bias, top))));
   };
   state->sum = hn::GetLane(hn::SumOfLanes(DF(), hn::Add(part(sum0, bias0), part(sum1, bias1))));
   state->bias = hn::GetLane(top);
@@ -77,7 +77,7 @@ void SinglePassWeights(SoftmaxState state, const float* scores, int64_t n, float
   const VF bias = hn::Set(DF(), state.bias);
   const VF inverse = hn::Set(DF(), state.sum == 0 ? 0.0f : 1 / state.sum);
   map(weights, scores, scores, n, [=](VF x, VF) HWY_ATTR {
-    const VF weight = hn::Mul(hn::Exp(DF(), hn::Sub(x, bias)), inverse);
+    const VF weight = hn::Mul(exp_of(hn::Sub(x, bias)), inverse);
     return hn::IfThenZeroElse(hn::Eq(x, lowest), weight);
   });
 }

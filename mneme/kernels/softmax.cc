@@ -27,7 +27,7 @@ float Maximum(const float* HWY_RESTRICT x, int64_t n) {
 // out = exp(x - maximum); returns the sum of out.
 HWY_INLINE double exp_and_sum(const float* x, float maximum, int64_t n, float* out) {
   const VF maxima = hn::Set(DF(), maximum);
-  map(out, x, x, n, [maxima](VF v, VF) HWY_ATTR { return hn::Exp(DF(), hn::Sub(v, maxima)); });
+  map(out, x, x, n, [maxima](VF v, VF) HWY_ATTR { return exp_of(hn::Sub(v, maxima)); });
   return sum_float64(out, n, Identity());
 }
 

@@ -23,6 +23,13 @@ using DF = hn::ScalableTag<float>;
 using VF = hn::Vec<DF>;
 inline constexpr int64_t kLanes = HWY_LANES(float);
 
+// e^x, 0 where x is NaN: what hn::Exp gives, but without handing it NaN. Its portable form converts
+// x to an integer, which NaN has none of.
+HWY_INLINE VF exp_of(VF x) {
+  const VF vanishing = hn::Set(DF(), -200.0f);  // e^x is 0 from -104 on
+  return hn::Exp(DF(), hn::IfThenElse(hn::Ge(x, vanishing), x, vanishing));
+}
+
 // out[i] = body(a[i], b[i]); out may be a or b.
 template <typename Body>
 HWY_INLINE void map(float* out, const float* a, const float* b, int64_t n, const Body& body) {
