@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "mneme/kernels/int8_testing.h"
+#include "mneme/kernels/targets_testing.h"
 #include "mneme/kernels/weight_testing.h"
 #include "tests/support/error_of.h"
 
@@ -58,7 +59,7 @@ double dequantised(float value, float low, float high, Int8Method method) {
 
 TEST(Int8Baselines, EqualTheirNaiveTwins) {
   ThreadPool pool(2);
-  for_each_int8_target([&] {
+  for_each_arithmetic([&] {
     for (const float shift : {0.0f, 3.0f}) {  // 3: nearly all of one sign
       const Data data(5, 37, 63, shift);
       for (const Int8Method method : kMethods) {

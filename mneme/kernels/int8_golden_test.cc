@@ -6,6 +6,7 @@
 
 #include "mneme/kernels/int8_linear.h"
 #include "mneme/kernels/int8_testing.h"
+#include "mneme/kernels/targets_testing.h"
 #include "tests/support/golden.h"
 
 namespace mneme {
@@ -50,7 +51,7 @@ class GoldenInt8 : public ::testing::Test {
       ++checked;
       SCOPED_TRACE(golden.name());
       const Case one(golden);
-      for_each_int8_target([&] { check(one); });
+      for_each_arithmetic([&] { check(one); });
     }
     EXPECT_GT(checked, 0);
   }

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "mneme/kernels/int8_testing.h"
+#include "mneme/kernels/targets_testing.h"
 #include "mneme/kernels/weight_testing.h"
 #include "tests/support/error_of.h"
 
@@ -90,7 +91,7 @@ struct Layer {
 
 TEST(Int8Linear, EqualsTheFormulaInEveryMode) {
   ThreadPool pool(2);
-  for_each_int8_target([&] {
+  for_each_arithmetic([&] {
     for (const auto& [out, in] : {std::pair<int64_t, int64_t>{1, 1}, {37, 63}, {130, 100}}) {
       for (const int64_t rows : {1, 2, 3, 7, 125}) {
         const Layer layer(out, in, out != 37);
@@ -146,7 +147,7 @@ TEST(Int8Linear, SaysWhatACallDid) {
 
 TEST(Int8Linear, FloatActivationsGiveARowTheSameBitsAloneAndInABatch) {
   ThreadPool one(1), two(2);
-  for_each_int8_target([&] {
+  for_each_arithmetic([&] {
     for (const int64_t out : {1, 100, 577}) {
       const int64_t in = 130, all = 250;
       const Layer layer(out, in);
@@ -205,7 +206,7 @@ TEST(Int8Linear, FloatActivationsAreAsGoodAsAFloat32Product) {
 // nothing.
 TEST(Int8Linear, Int8ActivationsGiveTheSameBitsOnAnyNumberOfThreads) {
   ThreadPool one(1), two(2), three(3);
-  for_each_int8_target([&] {
+  for_each_arithmetic([&] {
     const int64_t out = 200, in = 130, rows = 250;
     const Layer layer(out, in);
     const Int8Linear linear = layer.make({3, Activations::kInt8, false}, two);
@@ -262,7 +263,7 @@ TEST(Int8Linear, TheDecompositionSavesWhatOutliersDamage) {
 
 TEST(Int8Linear, BackwardIsTheProductWithTheDequantisedWeight) {
   ThreadPool one(1), two(2);
-  for_each_int8_target([&] {
+  for_each_arithmetic([&] {
     for (const auto& [out, in] : {std::pair<int64_t, int64_t>{1, 1}, {37, 63}, {130, 100}}) {
       const Layer layer(out, in);
       const Int8Linear linear = layer.make({}, two);

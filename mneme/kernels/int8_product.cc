@@ -1,11 +1,11 @@
 #include "mneme/kernels/int8_product.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 
 #include "mneme/kernels/int8_product_vnni.h"
 #include "mneme/kernels/simd_targets.h"
+#include "mneme/kernels/vnni.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "mneme/kernels/int8_product.cc"
@@ -14,25 +14,9 @@
 
 #include "mneme/kernels/int8_product-inl.h"
 
-#ifndef MNEME_INT8_VNNI_ALLOWED
-#define MNEME_INT8_VNNI_ALLOWED
-namespace mneme {
-inline std::atomic<bool> vnni_allowed{true};
-}  // namespace mneme
-#endif
-
 HWY_BEFORE_NAMESPACE();
 namespace mneme {
 namespace HWY_NAMESPACE {
-
-bool UsesVnni() {
-#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
-  static const bool machine_has = has_avx512_vnni();
-  return machine_has && vnni_allowed.load(std::memory_order_relaxed);
-#else
-  return false;
-#endif
-}
 
 // Rows of a tile: as many as leave registers for the weights.
 constexpr int64_t kProductRows = kManyRegisters ? 5 : kLanes >= 8 ? 4 : kLanes >= 4 ? 2 : 1;
@@ -64,7 +48,9 @@ HWY_INLINE void over_panels(int64_t first, int64_t last, const Tile& tile) {
 
 void Product(const uint8_t* biased, int64_t rows, int64_t a_stride, const PackedInt8& w,
              int64_t first, int64_t last, int32_t* c, int64_t c_stride) {
-  if (UsesVnni()) return int8_product_vnni(biased, rows, a_stride, w, first, last, c, c_stride);
+#if HWY_TARGET == HWY_AVX3 || HWY_TARGET == HWY_AVX3_DL
+  if (use_vnni()) return int8_product_vnni(biased, rows, a_stride, w, first, last, c, c_stride);
+#endif
   const auto run = [&](auto panels, int64_t p, auto tile_rows, int64_t m) HWY_ATTR {
     product_tile<tile_rows(), panels()>(biased + m * a_stride, a_stride, w.panel(p),
                                         w.group_stride(p), w.groups(),
@@ -161,15 +147,10 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace mneme {
 
-HWY_EXPORT(UsesVnni);
 HWY_EXPORT(Product);
 HWY_EXPORT(FloatProduct);
 HWY_EXPORT(ExpandPanels);
 HWY_EXPORT(Epilogue);
-
-bool int8_allow_vnni(bool allow) { return vnni_allowed.exchange(allow); }
-
-bool int8_uses_vnni() { return HWY_DYNAMIC_DISPATCH(UsesVnni)(); }
 
 void int8_product(const uint8_t* biased, int64_t rows, int64_t a_stride, const PackedInt8& w,
                   int64_t first, int64_t last, int32_t* c, int64_t c_stride) {

@@ -48,10 +48,4 @@ struct Int8Epilogue {
 void int8_epilogue(const int32_t* c, const float* f, float row_scale, const Int8Epilogue& parts,
                    int64_t count, float* y);
 
-// Whether int8_product may use AVX512_VNNI (where the machine has it): for tests, true to begin
-// with. Returns what was set before.
-bool int8_allow_vnni(bool allow);
-// Whether int8_product uses it now.
-bool int8_uses_vnni();
-
 }  // namespace mneme

@@ -10,6 +10,7 @@
 
 #include "mneme/core/rng.h"
 #include "mneme/kernels/int8_testing.h"
+#include "mneme/kernels/targets_testing.h"
 #include "mneme/kernels/weight_testing.h"
 #include "tests/support/error_of.h"
 
@@ -70,7 +71,7 @@ void expect_exact(const std::vector<int8_t>& a, const std::vector<int8_t>& b, in
 }
 
 TEST(Int8Product, IsExact) {
-  for_each_int8_target([] {
+  for_each_arithmetic([] {
     for (const int64_t rows : {1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 13}) {
       for (const int64_t in : {1, 2, 3, 4, 63, 100, 257}) {
         const int64_t out = rows % 2 == 0 ? 33 : 100;
@@ -83,7 +84,7 @@ TEST(Int8Product, IsExact) {
 // The largest sums, of either sign, at the widest matrix there may be; those of a + 128 wrap on the
 // way.
 TEST(Int8Product, IsExactAtTheLimitOf32Bits) {
-  for_each_int8_target([] {
+  for_each_arithmetic([] {
     const int64_t in = PackedInt8::kMostInputs;
     const std::vector<int8_t> high(static_cast<size_t>(in), 127),
         low(static_cast<size_t>(in), -127);

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "mneme/core/error.h"
+#include "mneme/kernels/vnni.h"
 
 #if HWY_ARCH_X86_64 && (HWY_COMPILER_GCC || HWY_COMPILER_CLANG)
 #define MNEME_HAVE_VNNI_CODE 1
@@ -96,21 +97,12 @@ HWY_POP_ATTRIBUTES
 
 namespace mneme {
 
-bool has_avx512_vnni() {
-#if MNEME_HAVE_VNNI_CODE
-  return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-#else
-  return false;
-#endif
-}
-
 void int8_product_vnni(const uint8_t* biased, int64_t rows, int64_t a_stride, const PackedInt8& w,
                        int64_t first, int64_t last, int32_t* c, int64_t c_stride) {
 #if MNEME_HAVE_VNNI_CODE
   run(biased, rows, a_stride, w, first, last, c, c_stride);
 #else
-  MNEME_ASSERT(has_avx512_vnni());
+  MNEME_ASSERT(use_vnni());
 #endif
 }
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "mneme/kernels/int8_testing.h"
+#include "mneme/kernels/targets_testing.h"
 #include "mneme/kernels/weight_testing.h"
 #include "tests/support/error_of.h"
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "mneme/kernels/int8_testing.h"
+#include "mneme/kernels/targets_testing.h"
 #include "mneme/kernels/weight_testing.h"
 #include "tests/support/error_of.h"
 
@@ -81,7 +82,7 @@ TEST(SplitActivations, TheLargestValueFitsItsDigits) {
 }
 
 TEST(SplitActivations, DigitProductsJoinToTheProduct) {
-  for_each_int8_target([] {
+  for_each_arithmetic([] {
     ThreadPool pool(2);
     const int64_t rows = 3, in = 77, out = 20;
     const std::vector<float> x = random_floats(rows * in, 1);

@@ -1,4 +1,4 @@
-// A loop over everything int8_product may run on, and naive twins, for the int8 tests.
+// Naive twins for the int8 tests.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -8,22 +8,8 @@
 #include <vector>
 
 #include "mneme/kernels/int8_product.h"
-#include "mneme/kernels/targets_testing.h"
 
 namespace mneme {
-
-// for_each_target, and once more without VNNI where that is what a target uses.
-template <typename Test>
-void for_each_int8_target(Test&& test) {
-  for_each_target([&] {
-    test();
-    if (!int8_uses_vnni()) return;
-    SCOPED_TRACE("without VNNI");
-    int8_allow_vnni(false);
-    test();
-    int8_allow_vnni(true);
-  });
-}
 
 // round(x * (127 / absmax)), half to even, written out.
 inline int8_t naive_int8_code(float x, float absmax) {

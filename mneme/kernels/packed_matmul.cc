@@ -1,13 +1,13 @@
 #include "mneme/kernels/packed_matmul.h"
 
 #include <algorithm>
-#include <atomic>
 #include <cstring>
 #include <type_traits>
 
 #include "mneme/core/checked.h"
 #include "mneme/core/error.h"
 #include "mneme/kernels/simd_targets.h"
+#include "mneme/kernels/vnni.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "mneme/kernels/packed_matmul.cc"
@@ -65,21 +65,6 @@ HWY_EXPORT(MultiplyTiles);
 
 namespace {
 
-bool machine_has_vnni() {
-#if HWY_ARCH_X86
-  return __builtin_cpu_supports("avx512vnni") != 0;
-#else
-  return false;
-#endif
-}
-
-std::atomic<bool> vnni_allowed{true};
-
-bool use_vnni() {
-  static const bool has = machine_has_vnni();
-  return has && vnni_allowed.load(std::memory_order_relaxed);
-}
-
 // Tiles a task takes: with few rows enough to be worth handing over, with many so few that a task's
 // weights stay in the second-level cache while the rows pass by.
 constexpr int64_t kFewRowsTaskBytes = 48 << 10;
@@ -96,8 +81,6 @@ int64_t task_tiles(const PackedWeight& weight, int64_t rows, int threads) {
 }
 
 }  // namespace
-
-void allow_vnni(bool allowed) { vnni_allowed.store(allowed, std::memory_order_relaxed); }
 
 void packed_matmul(std::span<const PackedProduct> products, const ActivationPlanes& x,
                    ThreadPool& pool) {

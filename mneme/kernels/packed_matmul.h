@@ -33,7 +33,4 @@ struct PackedProduct {
 void packed_matmul(std::span<const PackedProduct> products, const ActivationPlanes& x,
                    ThreadPool& pool);
 
-// For tests: whether byte dot products may use AVX-512 VNNI where the machine has it (default yes).
-void allow_vnni(bool allowed);
-
 }  // namespace mneme

@@ -27,19 +27,6 @@ std::vector<int64_t> widths(DType dtype) {
   return {256, 768};
 }
 
-// Every target, with and without VNNI.
-template <typename Test>
-void for_each_arithmetic(Test&& test) {
-  for_each_target([&] {
-    for (const bool vnni : {true, false}) {
-      SCOPED_TRACE(vnni ? "vnni allowed" : "no vnni");
-      allow_vnni(vnni);
-      test();
-    }
-  });
-  allow_vnni(true);
-}
-
 template <typename Test>
 void for_each_packed_type(Test&& test) {
   for (const DType dtype : kWeightTypes) {

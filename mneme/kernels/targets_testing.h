@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "mneme/kernels/simd_targets.h"
+#include "mneme/kernels/vnni.h"
 // Highway after the choice of targets.
 #include <hwy/highway.h>
 
@@ -25,6 +26,19 @@ void for_each_target(Test&& test) {
   }
   hwy::SetSupportedTargetsForTest(0);
   hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+// for_each_target, and once more without VNNI for the target whose kernels use it.
+template <typename Test>
+void for_each_arithmetic(Test&& test) {
+  for_each_target([&] {
+    test();
+    if ((hwy::SupportedTargets() & HWY_AVX3) == 0 || !use_vnni()) return;
+    SCOPED_TRACE("without VNNI");
+    allow_vnni(false);
+    test();
+    allow_vnni(true);
+  });
 }
 
 }  // namespace mneme
