@@ -14,6 +14,7 @@
 #include "mneme/kernels/attention_product-inl.h"
 #include "mneme/kernels/attention_visible.h"
 #include "mneme/kernels/exp2-inl.h"
+#include "mneme/kernels/largest_lane-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace mneme {
@@ -74,7 +75,7 @@ HWY_INLINE void softmax_row(const VisibleRows* visible, int64_t visible_stride, 
     const VisibleRows& rows = visible[page * visible_stride];
     if (!rows.empty()) top = mask_scores(rows, cap, s + page * kPageRows, top);
   }
-  *max = hn::GetLane(hn::MaxOfLanes(d, top));
+  *max = hn::GetLane(largest_lane(d, top));
   const FloatVector shift = hn::Set(d, *max == kNothing ? 0.0f : *max);
   FloatVector total = hn::Zero(d);
   for (int64_t page = 0; page < pages; ++page) {

@@ -11,6 +11,7 @@
 #include <hwy/foreach_target.h>
 #include <hwy/highway.h>
 
+#include "mneme/kernels/largest_lane-inl.h"
 #include "mneme/kernels/single_pass-inl.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -62,7 +63,7 @@ void SinglePassRow(const float* scores, int64_t n, SoftmaxState* state) {
     memcpy(rest, scores + i, static_cast<size_t>(std::min(kLanes, n - i)) * sizeof(float));
     take_scores(hn::Load(DF(), rest), sum0, bias0);
   }
-  const VF top = hn::MaxOfLanes(DF(), hn::Max(bias0, bias1));
+  const VF top = largest_lane(DF(), hn::Max(bias0, bias1));
   // Lanes that saw nothing stay out: their bias equals the top only where every lane's does.
   const auto part = [&](VF sum, VF bias) HWY_ATTR {
     return hn::IfThenZeroElse(hn::Eq(sum, hn::Zero(DF())),
