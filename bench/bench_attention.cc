@@ -39,7 +39,8 @@ struct Call {
 
   void run(int64_t queries, int64_t first, const Heads& heads, ThreadPool& pool,
            std::span<const std::span<double>> sums = {}) {
-    paged_attention(config, queries, first, q.data(), heads, out.data(), scratch, pool, sums);
+    paged_attention(config, queries, first, q.data(), heads, out.data(), scratch, pool,
+                    {.sums = sums});
   }
 
   // Throws unless the first `queries` answers are those of the definition.

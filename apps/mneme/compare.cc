@@ -326,9 +326,11 @@ void add_compare(CLI::App& app, Action& action) {
       ->capture_default_str();
   command->add_option("--seed", options->seed, "needle: of keys and filler text")
       ->capture_default_str();
-  command->add_option("--chunk", compare_options.chunk, "prompt tokens in one step")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
-      ->capture_default_str();
+  command
+      ->add_option("--chunk", compare_options.chunk,
+                   "prompt tokens in one step (default: 512, or the whole prompt where the memory "
+                   "judges it as a whole)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
   command->add_option("--html", options->html, "write the comparison as one HTML page");
   command->add_flag("--json", options->json, "print a JSON array of rows");
   command->add_flag("-q,--quiet", options->quiet, "no progress");

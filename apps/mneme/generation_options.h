@@ -32,9 +32,11 @@ inline void add_generation_options(CLI::App& command, GenerateOptions& options) 
   command.add_option("--stop", options.stop, "text that ends the answer (repeatable)")
       ->allow_extra_args(false);
   command.add_flag("--ignore-end", options.ignore_end, "go on past the model's end-of-text token");
-  command.add_option("--chunk", options.chunk, "prompt tokens in one step")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
-      ->capture_default_str();
+  command
+      .add_option("--chunk", options.chunk,
+                  "prompt tokens in one step (default: 512, or the whole prompt where the memory "
+                  "judges it as a whole)")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
 }
 
 }  // namespace mneme::app

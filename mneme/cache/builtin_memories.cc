@@ -1,6 +1,7 @@
-// The memories of this library, one block each. Order is the order of `mneme list`.
+// The row formats of this library, one block each. Order is the order of `mneme list`; policies
+// follow (builtin_policies.h).
+#include "mneme/cache/builtin_policies.h"
 #include "mneme/cache/memory_registry.h"
-#include "mneme/cache/policy/sliding.h"
 
 namespace mneme {
 namespace {
@@ -78,27 +79,7 @@ MemoryRegistry make_builtin() {
   registry.add(quantised("q4", RowEncoding::kQ4, "every key and value in 4 bits, affine groups",
                          "2 * layers * kv_heads * head_dim * tokens * (1/2 + 4 / group)",
                          "hadamard", "squares"));
-  registry.add(
-      {.name = "sliding",
-       .kind = "row policy",
-       .summary = "the newest positions and the first few; goes on past the trained context",
-       .paper = "Efficient Streaming Language Models with Attention Sinks, 2023 (arXiv 2309.17453)",
-       .state = "rows of min(tokens, window + sink), in pages of 64",
-       .parameters = {{.name = "window",
-                       .fallback = "512",
-                       .min = 1,
-                       .max = 1 << 30,
-                       .help = "newest positions a query sees, its own included"},
-                      {.name = "sink",
-                       .fallback = "4",
-                       .min = 0,
-                       .max = 1 << 20,
-                       .help = "first positions that are always seen"}},
-       .source = "mneme/cache/policy/sliding.h",
-       .apply = [](const Parameters& parameters, MemoryParts& parts) {
-         parts.policy =
-             std::make_shared<Sliding>(parameters.integer("window"), parameters.integer("sink"));
-       }});
+  add_builtin_policies(registry);
   return registry;
 }
 

@@ -49,11 +49,15 @@ struct Capabilities {
   bool exact = false;
   // May go on past the trained context, because no query looks further back than that.
   bool beyond_context = false;
+  // Judges a text when it ends and lets rows go then: a text should be appended whole, at best in
+  // one step, where only one layer at a time holds all of its rows.
+  bool whole_text = false;
 };
 
 struct StepPlan {
   int64_t tokens = 0;
   int64_t first_position = 0;
+  int64_t following = 0;       // tokens of the same text that later steps will bring
   int64_t resident_bytes = 0;  // during the step, at its largest
   int64_t settled_bytes = 0;   // after commit
   std::string refusal;         // empty: the step can be done
@@ -95,7 +99,8 @@ class SequenceMemory {
   // Tokens written so far: the position of the next one.
   virtual int64_t length() const = 0;
 
-  virtual StepPlan plan(int64_t tokens) const = 0;
+  // following: tokens of the same text that later steps will bring; 0: the text ends with this step.
+  virtual StepPlan plan(int64_t tokens, int64_t following = 0) const = 0;
   // Throws Error when the plan is refused or no longer fits (another step came between); the memory
   // is then unchanged.
   virtual void begin(const StepPlan& plan) = 0;

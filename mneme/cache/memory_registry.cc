@@ -133,8 +133,8 @@ std::unique_ptr<SequenceMemory> MemoryRegistry::build(std::string_view text,
     entry.apply(check_arguments(spec, term, entry), parts);
   }
   const RowFormat format = parts.format.value_or(RowFormat{});
-  if (!parts.policy) parts.policy = std::make_shared<KeepAll>();
-  return std::make_unique<PagedMemory>(canonical(text), shape, format, std::move(parts.policy),
+  auto policy = parts.policy ? parts.policy(shape) : std::make_unique<KeepAll>(shape);
+  return std::make_unique<PagedMemory>(canonical(text), format, std::move(policy),
                                        parts.rotate_keys);
 }
 

@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "mneme/cache/cache_policy.h"
 #include "mneme/cache/memory.h"
-#include "mneme/cache/row_policy.h"
 #include "mneme/core/spec.h"
 #include "mneme/kernels/row_page.h"
 
@@ -45,7 +45,7 @@ class Parameters {
 // What the terms of a spec put together: at most one row format and one policy.
 struct MemoryParts {
   std::optional<RowFormat> format;
-  std::shared_ptr<const RowPolicy> policy;
+  PolicyMaker policy;        // of a shape; throws Error where the policy does not fit it
   bool rotate_keys = false;  // see PagedMemory
 };
 

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kParallelWriteTokens = 16;
 constexpr int64_t kMaxPosition = INT32_MAX - 1;  // positions are stored as int32
 
-MemoryShape checked(MemoryShape shape) {
+void check(const MemoryShape& shape) {
   MNEME_CHECK(shape.layers() > 0, "memory: a model needs at least one layer");
   MNEME_CHECK(shape.kv_heads > 0 && shape.q_heads > 0 && shape.q_heads % shape.kv_heads == 0,
               "memory: query heads (", shape.q_heads, ") must be a multiple of KV heads (",
@@ -24,7 +24,6 @@ MemoryShape checked(MemoryShape shape) {
   MNEME_CHECK(shape.context > 0, "memory: context must be positive, got ", shape.context);
   for (const int64_t window : shape.windows)
     MNEME_CHECK(window >= 0, "memory: a layer's window must not be negative, got ", window);
-  return shape;
 }
 
 // The first position of [begin, end) that is not stored, or -1.
@@ -40,66 +39,106 @@ int64_t first_missing(const PagedRows& rows, int64_t begin, int64_t end) {
 // would hold the largest.
 struct Scratch {
   AttentionScratch attention;
-  std::vector<float> q, k;  // rotated
+  std::vector<float> q, k;                       // rotated
+  std::vector<RowWindow> windows;                // [kv_heads]
+  std::vector<std::span<const PageView>> views;  // [kv_heads]
+  std::vector<float> weights;                    // [queries, q_heads, stride]
+  int64_t stride = 0;
+  std::vector<std::vector<double>> sums;  // [kv_heads][slots]
+  std::vector<std::span<double>> sum_spans;
+  std::vector<std::span<const double>> row_sums;  // [kv_heads][rows]
+  std::vector<float> joined, unread;              // queries of a window, their answers
 };
 thread_local Scratch scratch;
 
+template <typename T>
+T* grown(std::vector<T>& values, int64_t count) {
+  if (static_cast<int64_t>(values.size()) < count) values.resize(static_cast<size_t>(count));
+  return values.data();
+}
+
 const float* rotated(const float* rows, int64_t count, int64_t dim, std::vector<float>& out) {
-  if (static_cast<int64_t>(out.size()) < count * dim) out.resize(static_cast<size_t>(count * dim));
-  hadamard(rows, count, dim, out.data());
+  hadamard(rows, count, dim, grown(out, count * dim));
   return out.data();
 }
 
 }  // namespace
 
-PagedMemory::PagedMemory(std::string spec, const MemoryShape& shape, RowFormat format,
-                         std::shared_ptr<const RowPolicy> policy, bool rotate_keys)
+// A policy's hand on the rows.
+class PagedMemory::Keeper final : public PolicyRows {
+ public:
+  explicit Keeper(PagedMemory& memory) : memory_(memory) {}
+  const PagedRows& of(int64_t layer, int64_t head) const override {
+    return memory_.rows(layer, head);
+  }
+  bool at_once() const override { return memory_.fresh(memory_.step_.following); }
+  void keep(int64_t layer, int64_t head, std::span<const int64_t> indices) override {
+    const size_t at = memory_.index(layer, head);
+    if (at_once()) {
+      memory_.rows_[at].keep_rows(indices);
+      return;
+    }
+    MNEME_ASSERT(!memory_.kept_[at].has_value());
+    memory_.kept_[at].emplace(indices.begin(), indices.end());
+  }
+
+ private:
+  PagedMemory& memory_;
+};
+
+PagedMemory::PagedMemory(std::string spec, RowFormat format, std::unique_ptr<CachePolicy> policy,
+                         bool rotate_keys)
     : spec_(std::move(spec)),
-      shape_(checked(shape)),
       format_(format),
       policy_(std::move(policy)),
       rotate_keys_(rotate_keys) {
   MNEME_ASSERT(policy_ != nullptr);
-  format_.k_dim = shape_.k_dim;
-  format_.v_dim = shape_.v_dim;
+  check(shape());
+  format_.k_dim = shape().k_dim;
+  format_.v_dim = shape().v_dim;
   format_.validate();
-  rows_.assign(static_cast<size_t>(shape_.layers() * shape_.kv_heads), PagedRows(format_));
-  views_.resize(static_cast<size_t>(shape_.kv_heads));
+  const auto heads = static_cast<size_t>(shape().layers() * shape().kv_heads);
+  rows_.assign(heads, PagedRows(format_));
+  kept_.resize(heads);
 }
 
 Capabilities PagedMemory::capabilities() const {
-  return {.trim = true,
+  return {.trim = !policy_->evicts(),
           .fork = true,
           .persist = true,
           .exact = policy_->exact(),
-          .beyond_context = policy_->bounded()};
+          .beyond_context = policy_->bounded(),
+          .whole_text = policy_->wants_whole_text()};
 }
 
-int64_t PagedMemory::settled_pages(int64_t layer, int64_t length) const {
-  const Visibility seen = visibility(layer);
+int64_t PagedMemory::settled_bytes(int64_t layer, int64_t head, int64_t length) const {
+  if (policy_->evicts()) {
+    const int64_t rows = std::min(length, policy_->settled_rows(layer, length));
+    return PagedRows::bytes_for_pages(format_, ceil_div(rows, kPageRows), rows < length);
+  }
+  const RowWindow seen = policy_->window(layer, head);
   int64_t pages = ceil_div(length, kPageRows);
-  if (seen.window == 0) return pages;
   // Full pages with no row below `sink` and none that the query at `length` sees.
   const int64_t first = ceil_div(seen.sink, kPageRows);
-  const int64_t last = (length - seen.window + 1) / kPageRows;
-  if (length >= seen.window && last > first) pages -= last - first;
-  return pages;
-}
-
-int64_t PagedMemory::bytes_of(int64_t pages) const {
-  return PagedRows::bytes_for_pages(format_, pages) * shape_.kv_heads;
+  const int64_t last = seen.first(length) / kPageRows;
+  if (last > first) pages -= last - first;
+  return PagedRows::bytes_for_pages(format_, pages);
 }
 
 int64_t PagedMemory::predict_bytes(int64_t length) const {
   MNEME_CHECK(length >= 0, "predict_bytes: length must not be negative, got ", length);
-  int64_t pages = 0;
-  for (int64_t layer = 0; layer < shape_.layers(); ++layer) pages += settled_pages(layer, length);
-  return bytes_of(pages);
+  int64_t bytes = policy_->state_bytes();
+  for (int64_t layer = 0; layer < shape().layers(); ++layer) {
+    for (int64_t head = 0; head < shape().kv_heads; ++head)
+      bytes += settled_bytes(layer, head, length);
+  }
+  return bytes;
 }
 
-StepPlan PagedMemory::plan(int64_t tokens) const {
+StepPlan PagedMemory::plan(int64_t tokens, int64_t following) const {
   MNEME_CHECK(tokens > 0, "plan: a step needs at least one token, got ", tokens);
-  StepPlan plan{.tokens = tokens, .first_position = length_};
+  MNEME_CHECK(following >= 0, "plan: following tokens must not be negative, got ", following);
+  StepPlan plan{.tokens = tokens, .first_position = length_, .following = following};
   const int64_t end = checked_add(length_, tokens, "plan");
   if (end > kMaxPosition) {
     plan.refusal = concat("positions end at ", kMaxPosition, ", the step would reach ", end);
@@ -107,16 +146,25 @@ StepPlan PagedMemory::plan(int64_t tokens) const {
     return plan;
   }
   plan.settled_bytes = predict_bytes(end);
-  for (const PagedRows& rows : rows_) {
-    const int64_t pages = ceil_div(rows.rows() + tokens, kPageRows);
-    plan.resident_bytes += PagedRows::bytes_for_pages(format_, pages);
+  if (policy_->wants_whole_text() && fresh(following)) {
+    const int64_t pages = ceil_div(tokens, kPageRows);
+    plan.resident_bytes =
+        plan.settled_bytes + shape().kv_heads * PagedRows::bytes_for_pages(format_, pages);
+  } else {
+    for (const PagedRows& rows : rows_) {
+      const int64_t pages = ceil_div(rows.slots() + tokens, kPageRows);
+      plan.resident_bytes += PagedRows::bytes_for_pages(format_, pages);
+    }
+    plan.resident_bytes += policy_->state_bytes();
   }
-  if (end > shape_.context && !policy_->bounded()) {
+  if (end > shape().context && !policy_->bounded()) {
     plan.refusal =
-        concat("the text is ", end - shape_.context, " tokens longer than the model's context of ",
-               shape_.context, "; 'sliding(window=", std::max<int64_t>(1, shape_.context / 2),
+        concat("the text is ", end - shape().context, " tokens longer than the model's context of ",
+               shape().context, "; 'sliding(window=", std::max<int64_t>(1, shape().context / 2),
                ",sink=0)' would hold it");
     plan.out_of_reach = true;
+  } else if (const std::string reason = policy_->refusal(tokens, end, following); !reason.empty()) {
+    plan.refusal = reason;
   } else if (budget_bytes_ > 0 && plan.resident_bytes > budget_bytes_) {
     plan.refusal =
         concat("memory ", spec_, " would take ", plan.resident_bytes, " bytes (",
@@ -127,92 +175,213 @@ StepPlan PagedMemory::plan(int64_t tokens) const {
 }
 
 void PagedMemory::begin(const StepPlan& plan) {
-  MNEME_CHECK(step_tokens_ == 0, "begin: the step before has neither been committed nor aborted");
+  MNEME_CHECK(step_.tokens == 0, "begin: the step before has neither been committed nor aborted");
   MNEME_CHECK(plan.possible(), plan.refusal);
   MNEME_CHECK(plan.tokens > 0 && plan.first_position == length_, "begin: the plan is for position ",
               plan.first_position, ", the memory is at ", length_);
   try {
-    for (PagedRows& rows : rows_) rows.reserve(length_, plan.tokens);
+    // Where rows leave layer by layer, they also come so: attend() makes room.
+    if (!policy_->wants_whole_text() || !fresh(plan.following)) {
+      for (PagedRows& rows : rows_) rows.reserve(length_, plan.tokens);
+    }
+    if (plan.following > 0 && policy_->query_window() > 0 && !queries_) {
+      queries_.emplace(shape().layers(), policy_->query_window(), shape().q_heads * shape().k_dim);
+    }
   } catch (...) {
     for (PagedRows& rows : rows_) rows.truncate_positions(length_);
     throw;
   }
-  step_tokens_ = plan.tokens;
+  step_ = plan;
   next_layer_ = 0;
   peak_bytes_ = std::max(peak_bytes_, resident_bytes());
 }
 
+void PagedMemory::write_rows(const LayerStep& step, const float* k, ThreadPool& pool) {
+  const MemoryShape& s = shape();
+  PagedRows* const heads = rows_.data() + index(step.layer, 0);
+  const bool makes_room = layer_by_layer();
+  const auto write_head = [&](int64_t head, int) {
+    if (makes_room) heads[head].reserve(length_, step_.tokens);
+    for (int64_t t = 0; t < step_.tokens; ++t) {
+      const int64_t row = t * s.kv_heads + head;
+      heads[head].append(static_cast<int32_t>(length_ + t), k + row * s.k_dim,
+                         step.v + row * s.v_dim);
+    }
+  };
+  if (step_.tokens < kParallelWriteTokens) {
+    for (int64_t head = 0; head < s.kv_heads; ++head) write_head(head, 0);
+  } else {
+    pool.run(s.kv_heads, write_head);
+  }
+  if (makes_room) peak_bytes_ = std::max(peak_bytes_, resident_bytes());
+}
+
 void PagedMemory::attend(const LayerStep& step, ThreadPool& pool) {
-  MNEME_CHECK(step_tokens_ > 0, "attend: no step has begun");
-  MNEME_CHECK(step.layer == next_layer_ && step.layer < shape_.layers(), "attend: expected layer ",
+  const MemoryShape& s = shape();
+  MNEME_CHECK(step_.tokens > 0, "attend: no step has begun");
+  MNEME_CHECK(step.layer == next_layer_ && step.layer < s.layers(), "attend: expected layer ",
               next_layer_, ", got ", step.layer);
   MNEME_CHECK(step.q != nullptr && step.k != nullptr && step.v != nullptr && step.out != nullptr,
               "attend: null rows");
   const float* q = step.q;
   const float* k = step.k;
   if (rotate_keys_) {
-    q = rotated(q, step_tokens_ * shape_.q_heads, shape_.k_dim, scratch.q);
-    k = rotated(k, step_tokens_ * shape_.kv_heads, shape_.k_dim, scratch.k);
+    q = rotated(q, step_.tokens * s.q_heads, s.k_dim, scratch.q);
+    k = rotated(k, step_.tokens * s.kv_heads, s.k_dim, scratch.k);
   }
-  PagedRows* const heads = rows_.data() + step.layer * shape_.kv_heads;
-  const auto write_head = [&](int64_t head, int) {
-    for (int64_t t = 0; t < step_tokens_; ++t) {
-      const int64_t row = t * shape_.kv_heads + head;
-      heads[head].append(static_cast<int32_t>(length_ + t), k + row * shape_.k_dim,
-                         step.v + row * shape_.v_dim);
-    }
-  };
-  if (step_tokens_ < kParallelWriteTokens) {
-    for (int64_t head = 0; head < shape_.kv_heads; ++head) write_head(head, 0);
-  } else {
-    pool.run(shape_.kv_heads, write_head);
-  }
-  for (int64_t head = 0; head < shape_.kv_heads; ++head)
-    views_[static_cast<size_t>(head)] = heads[head].views();
-  const Visibility seen = visibility(step.layer);
-  const PagedAttention attention{.format = format_,
-                                 .q_heads = shape_.q_heads,
-                                 .kv_heads = shape_.kv_heads,
-                                 .scale = step.scale,
-                                 .softcap = step.softcap,
-                                 .window = seen.window,
-                                 .sink = seen.sink};
-  paged_attention(attention, step_tokens_, length_, q, views_, step.out, scratch.attention, pool);
+  write_rows(step, k, pool);
+  const PolicyStep policy_step{.layer = step,
+                               .tokens = step_.tokens,
+                               .first_position = length_,
+                               .following = step_.following};
+  Keeper keeper(*this);
+  policy_->enter(policy_step, keeper);
+  const SeenWeights seen = attend_rows(policy_step, q, pool);
+  if (queries_ && step_.following > 0) queries_->push(step.layer, q, step_.tokens);
+  policy_->leave(policy_step, seen, keeper);
+  if (layer_by_layer()) drop_unseen(step.layer, policy_step.end());
   ++next_layer_;
 }
 
-void PagedMemory::commit() {
-  MNEME_CHECK(step_tokens_ > 0 && next_layer_ == shape_.layers(), "commit: only ", next_layer_,
-              " of ", shape_.layers(), " layers have taken part in the step");
-  length_ += step_tokens_;
-  step_tokens_ = 0;
-  for (int64_t layer = 0; layer < shape_.layers(); ++layer) drop_unseen(layer);
+SeenWeights PagedMemory::attend_rows(const PolicyStep& step, const float* q, ThreadPool& pool) {
+  const MemoryShape& s = shape();
+  const int64_t layer = step.layer.layer;
+  grown(scratch.windows, s.kv_heads);
+  grown(scratch.views, s.kv_heads);
+  const auto reads = policy_->reads();
+  int64_t most_slots = 0;
+  for (int64_t head = 0; head < s.kv_heads; ++head) {
+    const auto at = static_cast<size_t>(head);
+    scratch.windows[at] = policy_->window(layer, head);
+    scratch.views[at] = reads.empty() ? rows(layer, head).views() : reads[at];
+    most_slots = std::max(most_slots, rows(layer, head).slots());
+  }
+  const PagedAttention attention{
+      .format = format_,
+      .q_heads = s.q_heads,
+      .kv_heads = s.kv_heads,
+      .scale = step.layer.scale,
+      .softcap = step.layer.softcap,
+      .head_windows = {scratch.windows.data(), static_cast<size_t>(s.kv_heads)}};
+  const std::span<const std::span<const PageView>> views{scratch.views.data(),
+                                                         static_cast<size_t>(s.kv_heads)};
+  const Watch watch = policy_->watch(step);
+  MNEME_ASSERT(reads.empty() || (watch.queries == 0 && !watch.sums));
+  WeightSinks sinks;
+  if (watch.sums) {
+    grown(scratch.sums, s.kv_heads);
+    scratch.sum_spans.clear();
+    for (int64_t head = 0; head < s.kv_heads; ++head) {
+      std::vector<double>& sums = scratch.sums[static_cast<size_t>(head)];
+      sums.assign(static_cast<size_t>(rows(layer, head).slots()), 0.0);
+      scratch.sum_spans.emplace_back(sums);
+    }
+    sinks.sums = scratch.sum_spans;
+  }
+  int64_t queries = 0;
+  const bool in_one = watch.queries > 0 && watch.queries >= step.tokens && !queries_;
+  if (in_one || watch.queries > 0) {
+    scratch.stride = most_slots;
+    grown(scratch.weights, std::max(watch.queries, int64_t{1}) * s.q_heads * most_slots);
+  }
+  if (in_one) {
+    queries = step.tokens;
+    sinks.weights = scratch.weights.data();
+    sinks.stride = scratch.stride;
+  }
+  paged_attention(attention, step.tokens, length_, q, views, step.layer.out, scratch.attention,
+                  pool, sinks);
+  if (watch.queries > 0 && !in_one) {
+    // The text's newest queries once more, for their weights.
+    const int64_t width = s.q_heads * s.k_dim;
+    std::span<const float> newest;
+    if (queries_) {
+      newest = queries_->newest(layer, q, step.tokens, scratch.joined);
+    } else {
+      newest = {q + (step.tokens - watch.queries) * width,
+                static_cast<size_t>(watch.queries * width)};
+    }
+    queries = std::min(watch.queries, static_cast<int64_t>(newest.size()) / width);
+    newest = newest.last(static_cast<size_t>(queries * width));
+    grown(scratch.unread, queries * s.q_heads * s.v_dim);
+    paged_attention(attention, queries, step.end() - queries, newest.data(), views,
+                    scratch.unread.data(), scratch.attention, pool,
+                    {.weights = scratch.weights.data(), .stride = scratch.stride});
+  }
+  return without_hidden(layer, queries, watch.sums);
 }
 
-void PagedMemory::drop_unseen(int64_t layer) {
-  const Visibility seen = visibility(layer);
-  if (seen.window == 0) return;
-  for (int64_t head = 0; head < shape_.kv_heads; ++head) {
-    rows_[static_cast<size_t>(layer * shape_.kv_heads + head)].drop_pages_inside(
-        seen.sink, length_ - seen.window + 1);
+// What the kernel wrote for every slot, for the rows alone.
+SeenWeights PagedMemory::without_hidden(int64_t layer, int64_t queries, bool sums) {
+  const MemoryShape& s = shape();
+  const int64_t ratio = s.q_heads / s.kv_heads;
+  scratch.row_sums.clear();
+  for (int64_t head = 0; head < s.kv_heads; ++head) {
+    const PagedRows& held = rows(layer, head);
+    for (int64_t row = 0; row < queries * ratio; ++row) {
+      const int64_t at = row / ratio * s.q_heads + head * ratio + row % ratio;
+      held.remove_hidden(scratch.weights.data() + at * scratch.stride);
+    }
+    if (!sums) continue;
+    held.remove_hidden(scratch.sums[static_cast<size_t>(head)].data());
+    scratch.row_sums.emplace_back(scratch.sums[static_cast<size_t>(head)].data(),
+                                  static_cast<size_t>(held.rows()));
+  }
+  return {.queries = queries,
+          .weights = scratch.weights.data(),
+          .stride = scratch.stride,
+          .sums = scratch.row_sums};
+}
+
+void PagedMemory::commit() {
+  MNEME_CHECK(step_.tokens > 0 && next_layer_ == shape().layers(), "commit: only ", next_layer_,
+              " of ", shape().layers(), " layers have taken part in the step");
+  length_ += step_.tokens;
+  if (step_.following == 0) queries_.reset();
+  step_ = {};
+  for (size_t i = 0; i < kept_.size(); ++i) {
+    if (!kept_[i]) continue;
+    rows_[i].keep_rows(*kept_[i]);
+    kept_[i].reset();
+  }
+  policy_->committed();
+  for (int64_t layer = 0; layer < shape().layers(); ++layer) drop_unseen(layer, length_);
+}
+
+void PagedMemory::drop_unseen(int64_t layer, int64_t length) {
+  for (int64_t head = 0; head < shape().kv_heads; ++head) {
+    const RowWindow seen = policy_->window(layer, head);
+    if (seen.window > 0) rows_[index(layer, head)].drop_pages_inside(seen.sink, seen.first(length));
   }
 }
 
 void PagedMemory::abort() {
   for (PagedRows& rows : rows_) rows.truncate_positions(length_);
-  step_tokens_ = 0;
+  for (auto& kept : kept_) kept.reset();
+  policy_->aborted();
+  if (length_ == 0) {
+    queries_.reset();
+    policy_->cleared();
+  }
+  step_ = {};
 }
 
 std::string PagedMemory::cannot_trim_to(int64_t length) const {
   if (length < 0 || length > length_)
     return concat("length must be 0 to ", length_, ", got ", length);
-  for (int64_t layer = 0; layer < shape_.layers(); ++layer) {
-    const Visibility seen = visibility(layer);
-    const int64_t window_begin =
-        seen.window == 0 ? 0 : std::max<int64_t>(0, length - seen.window + 1);
-    for (int64_t head = 0; head < shape_.kv_heads; ++head) {
+  if (length == length_) return "";
+  if (policy_->evicts() && length > 0)
+    return concat("rows that a query at ", length, " would see may be gone: ", spec_,
+                  " has judged them at ", length_);
+  return missing_row(length);
+}
+
+std::string PagedMemory::missing_row(int64_t length) const {
+  for (int64_t layer = 0; layer < shape().layers(); ++layer) {
+    for (int64_t head = 0; head < shape().kv_heads; ++head) {
+      const RowWindow seen = policy_->window(layer, head);
       int64_t missing = first_missing(rows(layer, head), 0, std::min(seen.sink, length));
-      if (missing < 0) missing = first_missing(rows(layer, head), window_begin, length);
+      if (missing < 0) missing = first_missing(rows(layer, head), seen.first(length), length);
       if (missing >= 0) {
         return concat("layer ", layer, " does not hold position ", missing, ", which a query at ",
                       length, " would see (window ", seen.window, ")");
@@ -223,25 +392,29 @@ std::string PagedMemory::cannot_trim_to(int64_t length) const {
 }
 
 void PagedMemory::trim(int64_t length) {
-  MNEME_CHECK(step_tokens_ == 0, "trim: a step is under way");
+  MNEME_CHECK(step_.tokens == 0, "trim: a step is under way");
   const std::string reason = cannot_trim_to(length);
   MNEME_CHECK(reason.empty(), "trim: ", reason);
   for (PagedRows& rows : rows_) rows.truncate_positions(length);
   length_ = length;
+  if (length > 0) return;
+  queries_.reset();
+  policy_->cleared();
 }
 
 std::unique_ptr<SequenceMemory> PagedMemory::fork() const {
-  MNEME_CHECK(step_tokens_ == 0, "fork: a step is under way");
-  auto copy = std::make_unique<PagedMemory>(spec_, shape_, format_, policy_, rotate_keys_);
+  MNEME_CHECK(step_.tokens == 0, "fork: a step is under way");
+  auto copy = std::make_unique<PagedMemory>(spec_, format_, policy_->clone(), rotate_keys_);
   copy->rows_ = rows_;
   copy->length_ = length_;
   copy->budget_bytes_ = budget_bytes_;
+  copy->queries_ = queries_;
   copy->peak_bytes_ = copy->resident_bytes();
   return copy;
 }
 
 int64_t PagedMemory::resident_bytes() const {
-  int64_t bytes = 0;
+  int64_t bytes = policy_->state_bytes() + (queries_ ? queries_->bytes() : 0);
   for (const PagedRows& rows : rows_) bytes += rows.resident_bytes();
   return bytes;
 }

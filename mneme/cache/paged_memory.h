@@ -1,18 +1,20 @@
 // A sequence memory of paged attention rows: one row format (how a row is stored) and one policy
-// (which rows are kept) over ragged tables, one for each layer and KV head. `full`, `q8`, `q4` and
-// `sliding(...)` are all this.
+// (which rows are kept and read) over ragged tables, one for each layer and KV head. `full`, `q8`,
+// `q4`, `sliding(...)` and every policy of cache/policy/ are all this.
 //
 // Rows that no later query can see are freed page by page when a step commits, in layers with a
 // window of their own too. Tests: paged_memory_test.cc.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "mneme/cache/cache_policy.h"
 #include "mneme/cache/memory.h"
 #include "mneme/cache/paged_rows.h"
-#include "mneme/cache/row_policy.h"
+#include "mneme/cache/query_window.h"
 
 namespace mneme {
 
@@ -21,14 +23,15 @@ class PagedMemory final : public SequenceMemory {
   // format.k_dim and v_dim are taken from the shape. Throws Error when format and shape do not fit.
   // rotate_keys: queries and keys go through an orthonormal Hadamard transform first, which changes
   // no score but the error that quantising keys makes (kernels/hadamard.h).
-  PagedMemory(std::string spec, const MemoryShape& shape, RowFormat format,
-              std::shared_ptr<const RowPolicy> policy, bool rotate_keys = false);
+  // policy: made for the same shape.
+  PagedMemory(std::string spec, RowFormat format, std::unique_ptr<CachePolicy> policy,
+              bool rotate_keys = false);
 
   const std::string& spec() const override { return spec_; }
-  const MemoryShape& shape() const override { return shape_; }
+  const MemoryShape& shape() const override { return policy_->shape(); }
   Capabilities capabilities() const override;
   int64_t length() const override { return length_; }
-  StepPlan plan(int64_t tokens) const override;
+  StepPlan plan(int64_t tokens, int64_t following) const override;
   void begin(const StepPlan& plan) override;
   void attend(const LayerStep& step, ThreadPool& pool) override;
   void commit() override;
@@ -42,37 +45,48 @@ class PagedMemory final : public SequenceMemory {
   void set_budget(int64_t bytes) override { budget_bytes_ = bytes; }
   // For each layer and head: "L<layer>_H<head>_rows" U8 [rows, row bytes] and
   // "L<layer>_H<head>_runs" I32 [runs, 2], the first position and the number of rows of each run of
-  // consecutive positions.
+  // consecutive positions; where rows were let go and still lie in their slots,
+  // "L<layer>_H<head>_hidden" I32 [n, 1], their indices.
   std::vector<StateTensor> save_state() const override;
   void load_state(const TensorSource& state, int64_t length) override;
 
   const RowFormat& format() const { return format_; }
-  const PagedRows& rows(int64_t layer, int64_t head) const {
-    return rows_[static_cast<size_t>(layer * shape_.kv_heads + head)];
-  }
+  const CachePolicy& policy() const { return *policy_; }
+  const PagedRows& rows(int64_t layer, int64_t head) const { return rows_[index(layer, head)]; }
 
  private:
-  Visibility visibility(int64_t layer) const {
-    return policy_->visibility(shape_.windows[static_cast<size_t>(layer)]);
+  class Keeper;
+  size_t index(int64_t layer, int64_t head) const {
+    return static_cast<size_t>(layer * shape().kv_heads + head);
   }
-  // Pages one head of `layer` holds once `length` tokens are committed, and while `tokens` more are
-  // being written.
-  int64_t settled_pages(int64_t layer, int64_t length) const;
-  int64_t bytes_of(int64_t pages) const;
-  void drop_unseen(int64_t layer);
+  // Bytes of one KV head of `layer` once `length` tokens are committed.
+  int64_t settled_bytes(int64_t layer, int64_t head, int64_t length) const;
+  // A step that runs a whole text from its beginning: a failure leaves nothing to restore.
+  bool fresh(int64_t following) const { return length_ == 0 && following == 0; }
+  void write_rows(const LayerStep& step, const float* k, ThreadPool& pool);
+  SeenWeights attend_rows(const PolicyStep& step, const float* q, ThreadPool& pool);
+  SeenWeights watch_window(const PolicyStep& step, const float* q, int64_t queries,
+                           ThreadPool& pool);
+  SeenWeights without_hidden(int64_t layer, int64_t queries, bool sums);
+  // Drops what no query at `length` or later sees.
+  void drop_unseen(int64_t layer, int64_t length);
+  bool layer_by_layer() const { return policy_->wants_whole_text() && fresh(step_.following); }
+  // What a query at `length` would see and the memory does not hold; empty: it holds everything.
+  std::string missing_row(int64_t length) const;
 
   std::string spec_;
-  MemoryShape shape_;
   RowFormat format_;
-  std::shared_ptr<const RowPolicy> policy_;
+  std::unique_ptr<CachePolicy> policy_;
   bool rotate_keys_;
   std::vector<PagedRows> rows_;  // [layers * kv_heads]
   int64_t length_ = 0;
-  int64_t step_tokens_ = 0;  // of the step under way; 0: none
+  StepPlan step_;  // under way; 0 tokens: none
   int64_t next_layer_ = 0;
   int64_t peak_bytes_ = 0;
   int64_t budget_bytes_ = 0;
-  std::vector<std::span<const PageView>> views_;  // [kv_heads] of the layer being asked
+  std::optional<QueryWindow> queries_;  // while a text is being read in parts
+  // [layers * kv_heads] rows to keep once the step counts, where that differs from all.
+  std::vector<std::optional<std::vector<int64_t>>> kept_;
 };
 
 }  // namespace mneme

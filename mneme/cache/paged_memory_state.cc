@@ -20,8 +20,8 @@ struct Run {
 
 std::vector<Run> runs_of(const PagedRows& rows) {
   std::vector<Run> runs;
-  for (int64_t row = 0; row < rows.rows(); ++row) {
-    const int32_t position = rows.position(row);
+  for (int64_t slot = 0; slot < rows.slots(); ++slot) {
+    const int32_t position = rows.slot_position(slot);
     if (runs.empty() || position != runs.back().first + runs.back().count)
       runs.push_back({position, 0});
     ++runs.back().count;
@@ -64,22 +64,36 @@ PagedRows load_rows(const TensorSource& state, const RowFormat& format, int64_t 
   }
   MNEME_CHECK(row == packed.shape[0], state.origin(), ": ", run_table.name, " names ", row,
               " positions for ", packed.shape[0], " rows");
+  const std::string hidden = head_name(layer, head, "hidden");
+  if (state.find(hidden) == nullptr) return rows;
+  const TensorView& slots = tensor(state, hidden, DType::kI32, 1);
+  int64_t before = -1;
+  for (int64_t i = 0; i < slots.shape[0]; ++i) {
+    int32_t slot;
+    std::memcpy(&slot, slots.data + i * static_cast<int64_t>(sizeof slot), sizeof slot);
+    MNEME_CHECK(slot > before && slot < rows.slots(), state.origin(), ": ", hidden,
+                ": expected rows in increasing order below ", rows.slots(), ", got ", slot,
+                " after ", before);
+    rows.hide_slot(slot);
+    before = slot;
+  }
   return rows;
 }
 
 }  // namespace
 
 std::vector<StateTensor> PagedMemory::save_state() const {
-  MNEME_CHECK(step_tokens_ == 0, "save: a step is under way");
+  MNEME_CHECK(step_.tokens == 0, "save: a step is under way");
+  MNEME_CHECK(!queries_, "save: a text is being read in parts, of which only some have come");
   std::vector<StateTensor> state;
   const int64_t row_bytes = format_.row_bytes();
-  for (int64_t layer = 0; layer < shape_.layers(); ++layer) {
-    for (int64_t head = 0; head < shape_.kv_heads; ++head) {
+  for (int64_t layer = 0; layer < shape().layers(); ++layer) {
+    for (int64_t head = 0; head < shape().kv_heads; ++head) {
       const PagedRows& held = rows(layer, head);
-      StateTensor packed{head_name(layer, head, "rows"), DType::kU8, {held.rows(), row_bytes}, {}};
-      packed.bytes.resize(static_cast<size_t>(held.rows() * row_bytes));
-      for (int64_t row = 0; row < held.rows(); ++row)
-        held.pack(row, packed.bytes.data() + row * row_bytes);
+      StateTensor packed{head_name(layer, head, "rows"), DType::kU8, {held.slots(), row_bytes}, {}};
+      packed.bytes.resize(static_cast<size_t>(held.slots() * row_bytes));
+      for (int64_t slot = 0; slot < held.slots(); ++slot)
+        held.pack_slot(slot, packed.bytes.data() + slot * row_bytes);
       state.push_back(std::move(packed));
 
       const std::vector<Run> runs = runs_of(held);
@@ -88,28 +102,44 @@ std::vector<StateTensor> PagedMemory::save_state() const {
       table.bytes.resize(runs.size() * sizeof(Run));
       if (!runs.empty()) std::memcpy(table.bytes.data(), runs.data(), table.bytes.size());
       state.push_back(std::move(table));
+
+      std::vector<int32_t> slots;
+      for (int64_t slot = 0; slot < held.slots(); ++slot)
+        if (held.slot_hidden(slot)) slots.push_back(static_cast<int32_t>(slot));
+      if (slots.empty()) continue;
+      StateTensor hidden{head_name(layer, head, "hidden"), DType::kI32, {std::ssize(slots), 1}, {}};
+      hidden.bytes.resize(slots.size() * sizeof(int32_t));
+      std::memcpy(hidden.bytes.data(), slots.data(), hidden.bytes.size());
+      state.push_back(std::move(hidden));
     }
   }
+  for (StateTensor& tensor : policy_->save_state()) state.push_back(std::move(tensor));
   return state;
 }
 
 void PagedMemory::load_state(const TensorSource& state, int64_t length) {
-  MNEME_CHECK(step_tokens_ == 0, "load: a step is under way");
-  MNEME_CHECK(length >= 0 && (length <= shape_.context || policy_->bounded()), state.origin(), ": ",
-              length, " tokens do not fit the context of ", shape_.context);
+  MNEME_CHECK(step_.tokens == 0, "load: a step is under way");
+  MNEME_CHECK(length >= 0 && (length <= shape().context || policy_->bounded()), state.origin(),
+              ": ", length, " tokens do not fit the context of ", shape().context);
   std::vector<PagedRows> loaded;
-  for (int64_t layer = 0; layer < shape_.layers(); ++layer) {
-    for (int64_t head = 0; head < shape_.kv_heads; ++head)
+  for (int64_t layer = 0; layer < shape().layers(); ++layer) {
+    for (int64_t head = 0; head < shape().kv_heads; ++head)
       loaded.push_back(load_rows(state, format_, layer, head, length));
   }
-  std::swap(rows_, loaded);
-  std::swap(length_, length);
-  const std::string reason = cannot_trim_to(length_);
-  if (!reason.empty()) {
+  std::unique_ptr<CachePolicy> policy = policy_->clone();
+  policy->load_state(state);
+  const auto exchange = [&] {
     std::swap(rows_, loaded);
+    std::swap(policy_, policy);
     std::swap(length_, length);
-    fail(state.origin(), ": ", reason);
+  };
+  exchange();
+  const std::string missing = policy_->evicts() ? "" : missing_row(length_);
+  if (!missing.empty()) {
+    exchange();
+    fail(state.origin(), ": ", missing);
   }
+  queries_.reset();
   peak_bytes_ = std::max(peak_bytes_, resident_bytes());
 }
 

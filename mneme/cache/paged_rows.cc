@@ -1,6 +1,7 @@
 #include "mneme/cache/paged_rows.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -30,18 +31,47 @@ PagedRows& PagedRows::operator=(const PagedRows& other) {
   if (this == &other) return *this;
   format_ = other.format_;
   views_ = other.views_;
-  rows_ = other.rows_;
+  slots_ = other.slots_;
+  hidden_ = other.hidden_;
   // Room the other side reserved is its own.
   pages_.assign(other.pages_.begin(), other.pages_.begin() + static_cast<int64_t>(views_.size()));
   return *this;
 }
 
-int32_t PagedRows::position(int64_t row) const {
-  MNEME_ASSERT(row >= 0 && row < rows_);
-  const PageView& view = views_[static_cast<size_t>(row / kPageRows)];
-  const auto slot = static_cast<int32_t>(row % kPageRows);
-  return view.positions != nullptr ? view.positions[slot] : view.first_position + slot;
+int64_t PagedRows::slot_of(int64_t row) const {
+  MNEME_ASSERT(row >= 0 && row < rows());
+  if (hidden_ == 0) return row;
+  for (int64_t page = 0;; ++page) {
+    const PageView& view = views_[static_cast<size_t>(page)];
+    const int64_t seen = view.rows - std::popcount(view.hidden);
+    if (row >= seen) {
+      row -= seen;
+      continue;
+    }
+    for (int64_t slot = page * kPageRows;; ++slot) {
+      if (!slot_hidden(slot) && row-- == 0) return slot;
+    }
+  }
 }
+
+int32_t PagedRows::slot_position(int64_t slot) const {
+  MNEME_ASSERT(slot >= 0 && slot < slots_);
+  const PageView& view = views_[static_cast<size_t>(slot / kPageRows)];
+  const auto at = static_cast<int32_t>(slot % kPageRows);
+  return view.positions != nullptr ? view.positions[at] : view.first_position + at;
+}
+
+bool PagedRows::slot_hidden(int64_t slot) const {
+  return (views_[static_cast<size_t>(slot / kPageRows)].hidden >> slot % kPageRows & 1) != 0;
+}
+
+void PagedRows::hide_slot(int64_t slot) {
+  MNEME_ASSERT(slot >= 0 && slot < slots_ && !slot_hidden(slot));
+  views_[static_cast<size_t>(slot / kPageRows)].hidden |= uint64_t{1} << slot % kPageRows;
+  ++hidden_;
+}
+
+int32_t PagedRows::position(int64_t row) const { return slot_position(slot_of(row)); }
 
 std::shared_ptr<PagedRows::Page> PagedRows::new_page() const {
   return std::make_shared<Page>(format_.page_bytes());
@@ -66,14 +96,14 @@ std::byte* PagedRows::writable(int64_t page) {
 }
 
 void PagedRows::reserve(int64_t first_position, int64_t tokens) {
-  MNEME_ASSERT(tokens >= 0 && (rows_ == 0 || first_position > position(rows_ - 1)));
+  MNEME_ASSERT(tokens >= 0 && (rows() == 0 || first_position > position(rows() - 1)));
   if (tokens == 0) return;
-  const int64_t needed = ceil_div(rows_ + tokens, kPageRows);
+  const int64_t needed = ceil_div(slots_ + tokens, kPageRows);
   pages_.reserve(static_cast<size_t>(needed));
   views_.reserve(static_cast<size_t>(needed));
   while (static_cast<int64_t>(pages_.size()) < needed) pages_.push_back(new_page());
-  if (rows_ % kPageRows != 0) {
-    const int64_t last = rows_ / kPageRows;
+  if (slots_ % kPageRows != 0) {
+    const int64_t last = slots_ / kPageRows;
     writable(last);
     PageView& view = views_[static_cast<size_t>(last)];
     if (view.positions == nullptr && first_position != view.first_position + view.rows) {
@@ -87,23 +117,25 @@ void PagedRows::reserve(int64_t first_position, int64_t tokens) {
 }
 
 void PagedRows::append(int32_t position, const float* k, const float* v) {
-  const auto page = static_cast<size_t>(rows_ / kPageRows);
+  const auto page = static_cast<size_t>(slots_ / kPageRows);
   MNEME_ASSERT(page < pages_.size());  // reserve() came first
-  write_row(format_, pages_[page]->data, rows_ % kPageRows, k, v);
+  write_row(format_, pages_[page]->data, slots_ % kPageRows, k, v);
   count_row(position);
 }
 
 void PagedRows::append_packed(int32_t position, const std::byte* packed) {
-  const auto page = static_cast<size_t>(rows_ / kPageRows);
+  const auto page = static_cast<size_t>(slots_ / kPageRows);
   MNEME_ASSERT(page < pages_.size());
-  unpack_row(format_, packed, pages_[page]->data, rows_ % kPageRows);
+  unpack_row(format_, packed, pages_[page]->data, slots_ % kPageRows);
   count_row(position);
 }
 
 void PagedRows::count_row(int32_t position) {
-  const auto page = static_cast<size_t>(rows_ / kPageRows);
-  const int64_t slot = rows_ % kPageRows;
-  if (slot == 0) views_.push_back({pages_[page]->data, nullptr, position, 0});
+  const auto page = static_cast<size_t>(slots_ / kPageRows);
+  const int64_t slot = slots_ % kPageRows;
+  if (slot == 0) {
+    views_.push_back({pages_[page]->data, pages_[page]->positions.get(), position, 0});
+  }
   PageView& view = views_[page];
   if (view.positions != nullptr) {
     pages_[page]->positions[slot] = position;
@@ -111,25 +143,42 @@ void PagedRows::count_row(int32_t position) {
     MNEME_ASSERT(position == view.first_position + view.rows);
   }
   ++view.rows;
-  ++rows_;
+  ++slots_;
 }
 
-void PagedRows::pack(int64_t row, std::byte* packed) const {
-  MNEME_ASSERT(row >= 0 && row < rows_);
-  pack_row(format_, views_[static_cast<size_t>(row / kPageRows)].data, row % kPageRows, packed);
+void PagedRows::read(int64_t row, float* k, float* v) const {
+  const int64_t slot = slot_of(row);
+  read_row(format_, views_[static_cast<size_t>(slot / kPageRows)].data, slot % kPageRows, k, v);
+}
+
+void PagedRows::pack_slot(int64_t slot, std::byte* packed) const {
+  MNEME_ASSERT(slot >= 0 && slot < slots_);
+  pack_row(format_, views_[static_cast<size_t>(slot / kPageRows)].data, slot % kPageRows, packed);
+}
+
+void PagedRows::release() {
+  const int64_t keep = ceil_div(slots_, kPageRows);
+  pages_.resize(static_cast<size_t>(keep));
+  views_.resize(static_cast<size_t>(keep));
+  if (keep == 0) return;
+  PageView& last = views_.back();
+  last.rows = static_cast<int32_t>(slots_ - (keep - 1) * kPageRows);
 }
 
 void PagedRows::truncate(int64_t rows) {
-  MNEME_ASSERT(rows >= 0 && rows <= rows_);
-  const int64_t keep = ceil_div(rows, kPageRows);
-  pages_.resize(static_cast<size_t>(keep));
-  views_.resize(static_cast<size_t>(keep));
-  if (keep > 0) views_.back().rows = static_cast<int32_t>(rows - (keep - 1) * kPageRows);
-  rows_ = rows;
+  MNEME_ASSERT(rows >= 0 && rows <= this->rows());
+  while (this->rows() > rows) {
+    --slots_;
+    uint64_t& hidden = views_[static_cast<size_t>(slots_ / kPageRows)].hidden;
+    const uint64_t bit = uint64_t{1} << slots_ % kPageRows;
+    if ((hidden & bit) != 0) --hidden_;
+    hidden &= ~bit;
+  }
+  release();
 }
 
 void PagedRows::truncate_positions(int64_t position) {
-  int64_t keep = rows_;
+  int64_t keep = rows();
   while (keep > 0 && this->position(keep - 1) >= position) --keep;
   truncate(keep);
 }
@@ -144,7 +193,8 @@ void PagedRows::drop_pages_inside(int64_t first, int64_t last) {
   size_t kept = 0;
   for (size_t page = 0; page < views_.size(); ++page) {
     if (inside(views_[page])) {
-      rows_ -= kPageRows;
+      slots_ -= kPageRows;
+      hidden_ -= std::popcount(views_[page].hidden);
       continue;
     }
     if (kept != page) {
@@ -158,35 +208,73 @@ void PagedRows::drop_pages_inside(int64_t first, int64_t last) {
 }
 
 void PagedRows::keep_rows(std::span<const int64_t> indices) {
-  PagedRows kept(format_);
-  const auto count = static_cast<int64_t>(indices.size());
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t from = indices[static_cast<size_t>(i)];
-    MNEME_CHECK(from >= 0 && from < rows_ && (i == 0 || from > indices[static_cast<size_t>(i - 1)]),
-                "keep_rows: indices must be increasing and below ", rows_, ", got ", from, " at ",
-                i);
-    const int64_t slot = i % kPageRows;
-    if (slot == 0) {
-      kept.pages_.push_back(new_page());
-      Page& page = *kept.pages_.back();
-      page.positions = std::make_unique<int32_t[]>(kPageRows);
-      kept.views_.push_back({page.data, page.positions.get(), position(from), 0});
-    }
-    Page& page = *kept.pages_.back();
-    copy_row(format_, views_[static_cast<size_t>(from / kPageRows)].data, from % kPageRows,
-             page.data, slot);
-    page.positions[slot] = position(from);
-    ++kept.views_.back().rows;
+  int64_t before = -1;
+  for (const int64_t index : indices) {
+    MNEME_CHECK(index > before && index < rows(),
+                "keep_rows: indices must be increasing and below ", rows(), ", got ", index,
+                " after ", before);
+    before = index;
   }
-  kept.rows_ = count;
-  *this = std::move(kept);
+  int64_t row = 0;
+  size_t next = 0;
+  for (PageView& view : views_) {
+    for (int32_t slot = 0; slot < view.rows; ++slot) {
+      const uint64_t bit = uint64_t{1} << slot;
+      if ((view.hidden & bit) != 0) continue;
+      if (next < indices.size() && indices[next] == row++) {
+        ++next;
+        continue;
+      }
+      view.hidden |= bit;
+      ++hidden_;
+    }
+  }
+  if (hidden_ >= kPageRows / 2) compact();
 }
 
-int64_t PagedRows::bytes_for_pages(const RowFormat& format, int64_t pages) {
+void PagedRows::compact() {
+  int64_t kept = 0, first_moved = 0;
+  while (first_moved < pages() && views_[static_cast<size_t>(first_moved)].hidden == 0)
+    ++first_moved;
+  kept = first_moved * kPageRows;
+  for (int64_t page = first_moved; page < pages(); ++page) {
+    PageView& view = views_[static_cast<size_t>(page)];
+    writable(page);
+    Page& held = *pages_[static_cast<size_t>(page)];
+    if (held.positions == nullptr) {
+      held.positions = std::make_unique<int32_t[]>(kPageRows);
+      for (int32_t slot = 0; slot < view.rows; ++slot)
+        held.positions[slot] = view.first_position + slot;
+    }
+    for (int32_t slot = 0; slot < view.rows; ++slot) {
+      if ((view.hidden >> slot & 1) != 0) continue;
+      Page& to = *pages_[static_cast<size_t>(kept / kPageRows)];
+      const int64_t at = kept % kPageRows;
+      if (&to != &held || at != slot) {
+        copy_row(format_, held.data, slot, to.data, at);
+        to.positions[at] = held.positions[slot];
+      }
+      ++kept;
+    }
+    view.hidden = 0;
+  }
+  slots_ = kept;
+  hidden_ = 0;
+  release();
+  for (int64_t page = first_moved; page < pages(); ++page) {
+    PageView& view = views_[static_cast<size_t>(page)];
+    const Page& held = *pages_[static_cast<size_t>(page)];
+    const int64_t rows = std::min(kPageRows, slots_ - page * kPageRows);
+    view = {held.data, held.positions.get(), held.positions[0], static_cast<int32_t>(rows)};
+  }
+}
+
+int64_t PagedRows::bytes_for_pages(const RowFormat& format, int64_t pages, bool positions) {
   // A page and its two table entries; its control block and what the allocator adds to two blocks.
   constexpr int64_t kTableBytes =
       sizeof(Page) + sizeof(std::shared_ptr<Page>) + sizeof(PageView) + 2 * sizeof(void*) + 2 * 16;
-  return pages * (format.page_bytes() + kTableBytes);
+  const int64_t position_bytes = positions ? kPageRows * int64_t{sizeof(int32_t)} : 0;
+  return pages * (format.page_bytes() + kTableBytes + position_bytes);
 }
 
 int64_t PagedRows::resident_bytes() const {

@@ -35,7 +35,7 @@ void check(const ComparisonOptions& options) {
   MNEME_CHECK(!options.specs.empty(), "compare: at least one memory is needed");
   MNEME_CHECK(options.budget_bytes >= 0, "compare: the budget must not be negative, got ",
               options.budget_bytes);
-  MNEME_CHECK(options.chunk > 0, "compare: the chunk must be positive, got ", options.chunk);
+  MNEME_CHECK(options.chunk >= 0, "compare: the chunk must not be negative, got ", options.chunk);
   MNEME_CHECK(options.tail >= 1, "compare: the tail must be positive, got ", options.tail);
   MNEME_CHECK(options.speed_points >= 0 && options.speed_tokens >= 1,
               "compare: expected speed points >= 0 and speed tokens >= 1, got ",
@@ -151,12 +151,21 @@ void Comparer::measure_prompt(ComparisonRow& row, bool is_reference, const Memor
   MNEME_CHECK(total <= model_.config().context || can.beyond_context,
               session.memory().plan(total).refusal);
   const int64_t tail_start = std::max<int64_t>(0, total - options_.tail);
+  // A memory that judges whole texts is not stopped on the way: its tail is measured apart.
+  const bool whole = can.whole_text;
   std::set<int64_t> speed_stops;
-  for (int64_t i = 1; can.fork && i <= options_.speed_points; ++i)
+  for (int64_t i = whole ? options_.speed_points : 1; can.fork && i <= options_.speed_points; ++i)
     speed_stops.insert(std::max<int64_t>(1, total * i / options_.speed_points));
   std::set<int64_t> stops = speed_stops;
-  stops.insert(tail_start);
   stops.insert(total);
+  if (!whole) {
+    stops.insert(tail_start);
+  } else if (!is_reference && reference_tail_ != nullptr) {
+    Session before_tail(model_, pool_, make());
+    before_tail.append(prompt.first(static_cast<size_t>(tail_start)), options_.chunk,
+                       reporter(row, "divergence"));
+    if (!interrupted_) compare_tail(row, before_tail);
+  }
 
   reporter(row, "prompt")(0, total);
   double prefill_seconds = 0, point_seconds = 0;
@@ -164,7 +173,8 @@ void Comparer::measure_prompt(ComparisonRow& row, bool is_reference, const Memor
   for (const int64_t stop : stops) {
     const auto part = prompt.subspan(static_cast<size_t>(at), static_cast<size_t>(stop - at));
     const auto start = Clock::now();
-    session.append(part, options_.chunk, reporter(row, "prompt", at, total, &session.memory()));
+    session.append(part, options_.chunk, reporter(row, "prompt", at, total, &session.memory()),
+                   total - stop);
     const double seconds = seconds_since(start);
     if (interrupted_) break;
     prefill_seconds += seconds;
@@ -175,7 +185,7 @@ void Comparer::measure_prompt(ComparisonRow& row, bool is_reference, const Memor
       point = stop;
       point_seconds = 0;
     }
-    if (stop == tail_start && can.fork) {
+    if (stop == tail_start && can.fork && !whole) {
       if (is_reference) {
         reference_tail_ = session.memory().fork();
         row.prompt_quality = PromptQuality{.divergence = {.tokens = total - tail_start}};

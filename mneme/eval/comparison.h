@@ -34,7 +34,7 @@ struct ComparisonOptions {
   std::vector<std::string> specs;  // at least one; the order of the rows
   std::string reference = "full";  // what quality is measured against; runs unseen if not in specs
   int64_t budget_bytes = 0;        // of each memory but an unseen reference; 0: no limit
-  int64_t chunk = Session::kDefaultChunk;  // prompt tokens in one step
+  int64_t chunk = Session::kChosenChunk;  // prompt tokens in one step
 
   std::vector<int32_t> tokens;                    // kPrompt: the prompt; kPerplexity: the text
   GenerateOptions generate = {.max_tokens = 64};  // kPrompt

@@ -222,7 +222,8 @@ TEST_F(ComparisonTest, RefusesBadOptionsBeforeAnyWork) {
                 o.tokens = {1};
               }),
               HasSubstr("at least 2 tokens is needed, got 1"));
-  EXPECT_THAT(message([](auto& o) { o.chunk = 0; }), HasSubstr("chunk must be positive, got 0"));
+  EXPECT_THAT(message([](auto& o) { o.chunk = -1; }),
+              HasSubstr("chunk must not be negative, got -1"));
   EXPECT_THAT(message([](auto& o) { o.tail = 0; }), HasSubstr("tail must be positive, got 0"));
   EXPECT_THAT(message([](auto& o) { o.budget_bytes = -1; }), HasSubstr("got -1"));
 }

@@ -25,7 +25,7 @@ struct NeedleOptions {
   std::vector<double> depths = {0, 0.25, 0.5, 0.75, 1};  // of the haystack: 0 its start, 1 its end
   uint64_t seed = 1;
   std::string haystack;  // the text to hide in, repeated when it is short; empty: haystack.h
-  int64_t chunk = Session::kDefaultChunk;
+  int64_t chunk = Session::kChosenChunk;
 };
 
 struct NeedleCase {
@@ -58,7 +58,7 @@ std::vector<NeedleCase> needle_cases(const Tokenizer& tokenizer, const NeedleOpt
 // prompt's tokens; when it stops, log_probs is empty.
 NeedleScore score_needle(DecoderModel& model, ThreadPool& pool, const Tokenizer& tokenizer,
                          const MemoryMaker& make_memory, const NeedleCase& needle,
-                         int64_t chunk = Session::kDefaultChunk,
+                         int64_t chunk = Session::kChosenChunk,
                          const PrefillProgress& progress = {});
 
 struct NeedleSummary {

@@ -34,7 +34,8 @@ HWY_INLINE FloatVector mask_scores(const VisibleRows& visible, float cap, float*
   const Floats d;
   const hn::RebindToSigned<Floats> di;
   const int64_t columns = seen_columns(visible);
-  const bool all = visible.begin() == 0 && visible.low <= visible.sink && visible.end() == columns;
+  const bool all = visible.begin() == 0 && visible.low <= visible.sink &&
+                   visible.end() == columns && visible.hidden == 0;
   if (all && columns == kPageRows && cap == 0) {
     MNEME_UNROLL
     for (int64_t j = 0; j < kPageRows; j += kLanes) top = hn::Max(top, hn::LoadU(d, s + j));
@@ -50,6 +51,11 @@ HWY_INLINE FloatVector mask_scores(const VisibleRows& visible, float cap, float*
                                         hn::Lt(slot, hn::Set(di, visible.high)));
       const auto seen = hn::RebindMask(d, hn::Or(in_sink, in_window));
       score = hn::IfThenElse(seen, score, hn::Set(d, kNothing));
+      if (visible.hidden != 0) {
+        const uint64_t bits = visible.hidden >> j;
+        const auto hidden = hn::LoadMaskBits(d, reinterpret_cast<const uint8_t*>(&bits));
+        score = hn::IfThenElse(hidden, hn::Set(d, kNothing), score);
+      }
     }
     if (cap > 0 || !all) hn::StoreU(score, d, s + j);
     top = hn::Max(top, score);

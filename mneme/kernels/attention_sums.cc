@@ -70,10 +70,26 @@ namespace mneme {
 HWY_EXPORT(AddWeights);
 HWY_EXPORT(WeightFactors);
 
-void add_weight_sums(const SplitWeights& split, const float* part_max, const Partial& total,
-                     float* factors, double* sums) {
+void weight_factors(const SplitWeights& split, const float* part_max, const Partial& total,
+                    float* factors) {
   HWY_DYNAMIC_DISPATCH(WeightFactors)(split.queries * split.ratio, part_max, total, factors);
+}
+
+void add_weight_sums(const SplitWeights& split, const float* factors, double* sums) {
   HWY_DYNAMIC_DISPATCH(AddWeights)(split, factors, sums);
+}
+
+void copy_weights(const SplitWeights& split, const float* factors, float* to, int64_t query_stride,
+                  int64_t head_stride) {
+  for (int64_t row = 0; row < split.queries * split.ratio; ++row) {
+    const float* from = split.weights + row * split.stride;
+    float* out = to + row / split.ratio * query_stride + row % split.ratio * head_stride;
+    for (const PageView& page : split.pages) {
+      for (int64_t j = 0; j < page.rows; ++j) out[j] = from[j] * factors[row];
+      from += kPageRows;
+      out += page.rows;
+    }
+  }
 }
 
 }  // namespace mneme

@@ -1,5 +1,5 @@
-// Sums of softmax weights per stored row, from the weights that attend_split leaves behind: what
-// each row received from the queries of a tile and the query heads of its KV head.
+// Softmax weights of stored rows, from what attend_split leaves behind: the weights themselves, and
+// their sums over the queries of a tile and the query heads of a KV head.
 //
 // The weights of one query are added over its heads in order and rounded to a multiple of
 // kWeightUnit; sums of those in double are exact below 2^17, so no order of queries, tiles, threads
@@ -23,10 +23,17 @@ struct SplitWeights {
   int64_t queries = 0, ratio = 1;
 };
 
-// sums [rows of the split's pages] += the weights of every query in units of its softmax. part_max
-// [queries * ratio] are the split's maxima, `total` the tile's merged result; factors [queries *
-// ratio] is scratch.
-void add_weight_sums(const SplitWeights& split, const float* part_max, const Partial& total,
-                     float* factors, double* sums);
+// factors [queries * ratio]: what turns a split's weights into those of the whole softmax. part_max
+// [queries * ratio] are the split's maxima, `total` the tile's merged result.
+void weight_factors(const SplitWeights& split, const float* part_max, const Partial& total,
+                    float* factors);
+
+// sums [rows of the split's pages] += the weights of every query in units of its softmax.
+void add_weight_sums(const SplitWeights& split, const float* factors, double* sums);
+
+// The weights of query t, head r of the KV head -> to + t * query_stride + r * head_stride, [rows of
+// the split's pages].
+void copy_weights(const SplitWeights& split, const float* factors, float* to, int64_t query_stride,
+                  int64_t head_stride);
 
 }  // namespace mneme

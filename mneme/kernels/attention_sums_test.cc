@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "mneme/core/error.h"
@@ -50,7 +51,7 @@ std::vector<float> attend(const PagedAttention& config, int64_t queries, int64_t
   for (int64_t at = 0; at < queries; at += chunk) {
     const int64_t offset = at * config.q_heads * kDim;
     paged_attention(config, std::min(chunk, queries - at), first + at, q.data() + offset, heads,
-                    out.data() + offset, scratch, pool, spans);
+                    out.data() + offset, scratch, pool, {.sums = spans});
   }
   return out;
 }
@@ -110,8 +111,8 @@ TEST(AttentionSums, AreTheWeightsOfTheDefinition) {
     for (const RowFormat& format : formats()) {
       for (const int64_t window : {0, 300}) {
         PagedAttention config{format, 6, 2, 0.125f};
-        config.window = window;
-        config.sink = window > 0 ? 10 : 0;
+        config.window.window = window;
+        config.window.sink = window > 0 ? 10 : 0;
         SCOPED_TRACE(concat(row_encoding_name(format.encoding), " window ", window));
         int32_t end = 0;
         PagedRows rows = ragged_rows(format, rng, &end);
@@ -148,6 +149,94 @@ TEST(AttentionSums, ChunksAndThreadsDoNotChangeABit) {
       attend(config, queries, first, q, heads, threads, chunk, &sums);
       EXPECT_EQ(once, sums) << threads << " threads, chunks of " << chunk;
     }
+  }
+}
+
+// Every third row of full pages hidden, and a whole page.
+std::vector<std::vector<PageView>> with_hidden_rows(const Heads& heads) {
+  std::vector<std::vector<PageView>> views;
+  for (const auto& pages : heads) {
+    views.emplace_back(pages.begin(), pages.end());
+    for (size_t i = 0; i < views.back().size(); ++i)
+      views.back()[i].hidden = i == 2 ? ~uint64_t{0} : 0x4924924924924924u >> i % 3;
+  }
+  return views;
+}
+
+TEST(AttentionWeights, AreThoseOfTheDefinitionHiddenRowsToo) {
+  for_each_target([] {
+    Rng rng(45);
+    for (const RowFormat& format : formats()) {
+      const PagedAttention config{format, 6, 2, 0.125f};
+      SCOPED_TRACE(row_encoding_name(format.encoding));
+      int32_t end = 0;
+      PagedRows rows = ragged_rows(format, rng, &end);
+      const auto views = with_hidden_rows(rows.views());
+      const Heads heads(views.begin(), views.end());
+      const std::vector<float> q = normals(rng, 40 * 6 * kDim);
+      const int64_t stride = 510;
+      for (const auto& [queries, first, threads] :
+           {std::tuple<int64_t, int64_t, int>{1, end, 2}, {40, end - 60, 1}, {40, end - 60, 2}}) {
+        std::vector<float> out(static_cast<size_t>(queries * 6 * kDim));
+        std::vector<float> weights(static_cast<size_t>(queries * 6 * stride), -7.0f);
+        ThreadPool pool(threads);
+        AttentionScratch scratch;
+        paged_attention(config, queries, first, q.data(), heads, out.data(), scratch, pool,
+                        {.weights = weights.data(), .stride = stride});
+        testing::for_each_answer(
+            config, queries, heads, [&](int64_t t, int64_t h, const DecodedRows& held) {
+              const float* query = q.data() + (t * 6 + h) * kDim;
+              const float* got = weights.data() + (t * 6 + h) * stride;
+              const auto exact = naive_weights<double>(config, first + t, query, held);
+              const auto plain = naive_weights<float>(config, first + t, query, held);
+              const auto variance = RoundingError(config).score_variance(query, held);
+              const double most = variance.empty() ? 0 : *std::ranges::max_element(variance);
+              for (int64_t j = 0; j < held.size(); ++j) {
+                const auto at = static_cast<size_t>(j);
+                ASSERT_LE(
+                    std::abs(got[j] - exact[at]),
+                    2 * std::abs(exact[at] - plain[at]) + (12 * std::sqrt(most) + 2e-6) * exact[at])
+                    << "query " << t << " head " << h << " row " << j;
+              }
+              ASSERT_EQ(got[held.size()], -7.0f) << "nothing is written beyond the rows";
+            });
+      }
+    }
+  });
+}
+
+TEST(AttentionWeights, HiddenRowsAreAsGoodAsGone) {
+  Rng rng(46);
+  for (const RowFormat& format : formats()) {
+    const PagedAttention config{format, 6, 2, 0.125f};
+    int32_t end = 0;
+    PagedRows rows = ragged_rows(format, rng, &end);
+    const auto views = with_hidden_rows(rows.views());
+    const Heads heads(views.begin(), views.end());
+    const std::vector<float> q = normals(rng, 20 * 6 * kDim);
+    const std::vector<float> got = attend(config, 20, end - 30, q, heads, 2, 20, nullptr);
+    const auto exact = testing::naive_attention<double>(config, 20, end - 30, q.data(), heads);
+    for (size_t i = 0; i < got.size(); ++i)
+      ASSERT_NEAR(got[i], exact[i], 2e-4) << row_encoding_name(format.encoding) << " " << i;
+  }
+}
+
+TEST(AttentionWeights, RefuseAStrideShorterThanTheRows) {
+  Rng rng(47);
+  const PagedAttention config{{RowEncoding::kF16, kDim, kDim}, 2, 1, 0.125f};
+  PagedRows rows(config.format, 1);
+  rows.fill(70, rng);
+  const std::vector<float> q = normals(rng, 2 * kDim);
+  std::vector<float> out(2 * kDim), weights(140);
+  ThreadPool pool(1);
+  AttentionScratch scratch;
+  try {
+    paged_attention(config, 1, 70, q.data(), rows.views(), out.data(), scratch, pool,
+                    {.weights = weights.data(), .stride = 69});
+    FAIL() << "accepted";
+  } catch (const Error& error) {
+    EXPECT_THAT(error.what(),
+                HasSubstr("expected weights of a stride of at least 70 for KV head 0, got 69"));
   }
 }
 

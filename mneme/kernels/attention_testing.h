@@ -95,11 +95,13 @@ class PagedRows {
 struct DecodedRows {
   std::vector<float> k, v;         // [rows, Dk], [rows, Dv]
   std::vector<int64_t> positions;  // [rows]
+  std::vector<bool> hidden;        // [rows]
 
   DecodedRows(const RowFormat& f, std::span<const PageView> pages) {
     for (const PageView& page : pages) {
       for (int64_t row = 0; row < page.rows; ++row) {
         positions.push_back(page.positions ? page.positions[row] : page.first_position + row);
+        hidden.push_back((page.hidden >> row & 1) != 0);
         k.resize(positions.size() * static_cast<size_t>(f.k_dim));
         v.resize(positions.size() * static_cast<size_t>(f.v_dim));
         read_row(f, page.data, row, k.data() + k.size() - f.k_dim, v.data() + v.size() - f.v_dim);
@@ -113,14 +115,17 @@ struct DecodedRows {
 // sees nothing.
 template <typename Real>
 std::vector<Real> naive_weights(const PagedAttention& config, int64_t now, const float* query,
-                                const DecodedRows& rows) {
+                                const DecodedRows& rows, int64_t head = 0) {
   const int64_t dim = config.format.k_dim;
   std::vector<Real> weights(rows.positions.size(), -std::numeric_limits<Real>::infinity());
   Real top = -std::numeric_limits<Real>::infinity(), sum = 0;
   for (int64_t j = 0; j < rows.size(); ++j) {
     const int64_t position = rows.positions[j];
-    if (position > now) continue;
-    if (config.window > 0 && position <= now - config.window && position >= config.sink) continue;
+    if (position > now || rows.hidden[j]) continue;
+    const RowWindow& window = config.window_of(head);
+    const int64_t block_end = (now / window.block + 1) * window.block - 1;
+    if (window.window > 0 && position <= block_end - window.window && position >= window.sink)
+      continue;
     Real dot = 0;
     for (int64_t i = 0; i < dim; ++i) dot += Real{query[i]} * Real{rows.k[j * dim + i]};
     Real score = dot * Real{config.scale};
@@ -159,7 +164,8 @@ std::vector<Real> naive_attention(const PagedAttention& config, int64_t queries,
   std::vector<Real> out(static_cast<size_t>(queries * config.q_heads * f.v_dim));
   for_each_answer(config, queries, heads, [&](int64_t t, int64_t h, const DecodedRows& rows) {
     const int64_t at = t * config.q_heads + h;
-    const auto weights = naive_weights<Real>(config, first_position + t, q + at * f.k_dim, rows);
+    const auto weights = naive_weights<Real>(config, first_position + t, q + at * f.k_dim, rows,
+                                             h / (config.q_heads / config.kv_heads));
     for (int64_t j = 0; j < rows.size(); ++j) {
       for (int64_t i = 0; i < f.v_dim; ++i) {
         if (weights[j] != 0) out[at * f.v_dim + i] += weights[j] * Real{rows.v[j * f.v_dim + i]};

@@ -99,7 +99,7 @@ HWY_NOINLINE void attend_pages(const SplitStep& split) {
   for (size_t i = 0; i < split.pages.size(); ++i) {
     for (int64_t t = 0; t < queries; ++t) {
       memory.visible[static_cast<int64_t>(i) * queries + t] =
-          visible_rows(split.plan.config, split.pages[i], split.tile.first_position + t);
+          visible_rows(split.tile.window, split.pages[i], split.tile.first_position + t);
     }
   }
   for (size_t i = 0; i < split.pages.size(); ++i) {

@@ -49,6 +49,7 @@ struct QueryTile {
   int64_t first_position = 0;  // of its first query
   const float* q = nullptr;  // the first query's first head of the KV head; [queries, q_heads, Dk]
   float* out = nullptr;      // likewise, [queries, q_heads, Dv]
+  RowWindow window;
 };
 
 // Un-normalised result of a set of rows: row t * ratio + r is head r of the tile's query t.
@@ -78,7 +79,7 @@ struct TileMemory {
   float* keys;           // [Dk, 64] of the page in hand, expanded
   float* values;         // [64, v_stride]
   VisibleRows* visible;  // [split_pages, tile_queries]
-  float* sum_factors;    // [rows] for add_weight_sums
+  float* sum_factors;    // [rows] for attention_sums.h
   // Scores, then weights relative to the split's maximum, of the split's pages in order. The caller
   // may put its own memory here to keep the weights of all splits.
   float* weights;  // [rows, weight_stride], 64 for each page

@@ -13,9 +13,10 @@ inline int64_t position_of(const PageView& page, int64_t row) {
   return page.positions != nullptr ? page.positions[row] : int64_t{page.first_position} + row;
 }
 
-// [0, sink) and [low, high).
+// [0, sink) and [low, high), less the hidden ones.
 struct VisibleRows {
   int32_t sink = 0, low = 0, high = 0;
+  uint64_t hidden = 0;
   int32_t begin() const { return sink > 0 ? 0 : low; }
   int32_t end() const { return std::max(sink, high); }
   bool empty() const { return sink == 0 && low >= high; }
@@ -32,13 +33,13 @@ inline int32_t rows_up_to(const PageView& page, int64_t position) {
       std::upper_bound(page.positions, page.positions + page.rows, position) - page.positions);
 }
 
-inline VisibleRows visible_rows(const PagedAttention& config, const PageView& page,
-                                int64_t position) {
+inline VisibleRows visible_rows(const RowWindow& window, const PageView& page, int64_t position) {
   VisibleRows rows;
   rows.high = rows_up_to(page, position);
-  if (config.window <= 0) return rows;
-  rows.low = rows_up_to(page, position - config.window);
-  rows.sink = std::min(rows.low, rows_up_to(page, config.sink - 1));
+  rows.hidden = page.hidden;
+  if (window.window <= 0) return rows;
+  rows.low = rows_up_to(page, std::min(position, window.first(position) - 1));
+  rows.sink = std::min(rows.low, rows_up_to(page, window.sink - 1));
   if (rows.low >= rows.high) rows.low = rows.high = 0;
   return rows;
 }

@@ -42,9 +42,18 @@ void check(const PagedAttention& config, int64_t queries, int64_t first_position
               config.scale);
   MNEME_CHECK(config.softcap >= 0 && std::isfinite(config.softcap),
               "paged_attention: expected a softcap of at least 0, got ", config.softcap);
-  MNEME_CHECK(config.window >= 0 && config.sink >= 0,
-              "paged_attention: expected window and sink of at least 0, got ", config.window,
-              " and ", config.sink);
+  MNEME_CHECK(config.head_windows.empty() ||
+                  static_cast<int64_t>(config.head_windows.size()) == config.kv_heads,
+              "paged_attention: expected windows of ", config.kv_heads, " KV heads, got ",
+              config.head_windows.size());
+  for (int64_t head = 0; head < config.kv_heads; ++head) {
+    const RowWindow& window = config.window_of(head);
+    MNEME_CHECK(window.window >= 0 && window.sink >= 0,
+                "paged_attention: expected window and sink of at least 0, got ", window.window,
+                " and ", window.sink);
+    MNEME_CHECK(window.block >= 1,
+                "paged_attention: expected a window of blocks of at least 1, got ", window.block);
+  }
   MNEME_CHECK(queries >= 0 && first_position >= 0,
               "paged_attention: expected queries and first position of at least 0, got ", queries,
               " and ", first_position);
@@ -53,8 +62,13 @@ void check(const PagedAttention& config, int64_t queries, int64_t first_position
   }
 }
 
-void check_sums(std::span<const std::span<double>> sums, const PagedAttention& config,
-                const SplitTable& splits) {
+void check_sinks(const WeightSinks& sinks, const PagedAttention& config, const SplitTable& splits) {
+  for (int64_t head = 0; head < config.kv_heads && sinks.weights != nullptr; ++head) {
+    MNEME_CHECK(sinks.stride >= splits.rows(head),
+                "paged_attention: expected weights of a stride of at least ", splits.rows(head),
+                " for KV head ", head, ", got ", sinks.stride);
+  }
+  const std::span<const std::span<double>> sums = sinks.sums;
   if (sums.empty()) return;
   MNEME_CHECK(static_cast<int64_t>(sums.size()) == config.kv_heads,
               "paged_attention: expected weight sums of ", config.kv_heads, " KV heads, got ",
@@ -73,8 +87,9 @@ struct Call {
   int64_t queries, first_position;
   const float* q;
   float* out;
-  std::span<const std::span<double>> sums;  // [kv_heads][rows], or none wanted
+  const WeightSinks& sinks;
 
+  bool keeps_weights() const { return !sinks.sums.empty() || sinks.weights != nullptr; }
   int64_t heads() const { return plan.config.kv_heads; }
   int64_t tiles() const { return ceil_div(queries, plan.tile_queries); }
   int64_t most_rows() const { return std::min(plan.tile_queries, queries) * plan.ratio; }
@@ -82,18 +97,27 @@ struct Call {
     const int64_t first = index * plan.tile_queries;
     const int64_t row = first * plan.config.q_heads + head * plan.ratio;
     return {std::min(plan.tile_queries, queries - first), first_position + first,
-            q + row * plan.config.format.k_dim, out + row * plan.config.format.v_dim};
+            q + row * plan.config.format.k_dim, out + row * plan.config.format.v_dim,
+            plan.config.window_of(head)};
   }
   // Floats of a row of weights that holds every page of `head`.
   int64_t weight_floats(int64_t head) const {
     return splits.start(head, splits.splits(head)).page * kPageRows;
   }
-  // Adds a split's weights, which lie at memory.weights.
-  void add_sums(int64_t head, int64_t split, int64_t tile_queries, const TileMemory& memory,
-                const float* part_max, const Partial& total, double* to) const {
-    add_weight_sums(
-        {splits.pages(head, split), memory.weights, memory.weight_stride, tile_queries, plan.ratio},
-        part_max, total, memory.sum_factors, to + splits.start(head, split).row);
+  // Hands out a split's weights, which lie at memory.weights. sums: of the KV head, where wanted.
+  void hand_out(int64_t index, int64_t head, int64_t split, const TileMemory& memory,
+                const float* part_max, const Partial& total, double* sums) const {
+    const int64_t first = index * plan.tile_queries;
+    const SplitWeights part{splits.pages(head, split), memory.weights, memory.weight_stride,
+                            std::min(plan.tile_queries, queries - first), plan.ratio};
+    const int64_t row = splits.start(head, split).row;
+    weight_factors(part, part_max, total, memory.sum_factors);
+    if (sums != nullptr) add_weight_sums(part, memory.sum_factors, sums + row);
+    if (sinks.weights == nullptr) return;
+    const int64_t query_stride = plan.config.q_heads * sinks.stride;
+    copy_weights(part, memory.sum_factors,
+                 sinks.weights + first * query_stride + head * plan.ratio * sinks.stride + row,
+                 query_stride, sinks.stride);
   }
 };
 
@@ -104,11 +128,12 @@ void attend_by_tile(const Call& call, AttentionScratch& scratch, ThreadPool& poo
   const int64_t most = call.most_rows(), heads = call.heads(), tasks = call.tiles() * heads;
   const int64_t memory_floats = plan.memory_floats(most),
                 partial_floats = plan.partial_floats(most);
-  // For sums: the weights and maxima of all splits of a tile, and the worker's own sums.
+  // For sinks: the weights and maxima of all splits of a tile, and the worker's own sums.
   int64_t weight_floats = 0, max_floats = 0, sum_floats = 0;
-  if (!call.sums.empty()) {
+  if (call.keeps_weights()) {
     for (int64_t head = 0; head < heads; ++head) {
       weight_floats = std::max(weight_floats, most * call.weight_floats(head));
+      if (call.sinks.sums.empty()) continue;
       sum_floats += 2 * checked_round_up(splits.rows(head), 8, "attention scratch");
     }
     max_floats = checked_round_up(most * splits.most_splits(), 16, "attention scratch");
@@ -140,26 +165,27 @@ void attend_by_tile(const Call& call, AttentionScratch& scratch, ThreadPool& poo
     load_queries(plan, tile, memory);
     clear_partial(plan, rows, total);
     for (int64_t split = 0; split < splits.splits(head); ++split) {
-      if (sum_floats > 0) keep_weights(split);
+      if (weight_floats > 0) keep_weights(split);
       attend_split(plan, tile, splits.pages(head, split), splits.pages(head, split + 1), memory,
                    part);
-      if (sum_floats > 0) std::copy_n(part.max, rows, maxima + split * most);
+      if (weight_floats > 0) std::copy_n(part.max, rows, maxima + split * most);
       merge_partial(plan, rows, part, total);
     }
     finish_tile(plan, tile, total);
-    if (sum_floats == 0) return;
-    double* sums = sums_of(worker);
-    for (int64_t before = 0; before < head; ++before) {
+    if (weight_floats == 0) return;
+    double* sums = sum_floats > 0 ? sums_of(worker) : nullptr;
+    for (int64_t before = 0; before < head && sums != nullptr; ++before) {
       sums += checked_round_up(splits.rows(before), 8, "attention scratch");
     }
     for (int64_t split = 0; split < splits.splits(head); ++split) {
       keep_weights(split);
-      call.add_sums(head, split, tile.queries, memory, maxima + split * most, total, sums);
+      call.hand_out((tasks - 1 - task) / heads, head, split, memory, maxima + split * most, total,
+                    sums);
     }
   });
   for (int worker = 0; worker < pool.size() && sum_floats > 0; ++worker) {
     const double* from = sums_of(worker);
-    for (const std::span<double>& to : call.sums) {
+    for (const std::span<double>& to : call.sinks.sums) {
       for (size_t row = 0; row < to.size(); ++row) to[row] += from[row];
       from += checked_round_up(static_cast<int64_t>(to.size()), 8, "attention scratch");
     }
@@ -175,9 +201,9 @@ void attend_by_split(const Call& call, AttentionScratch& scratch, ThreadPool& po
   const int64_t memory_floats = plan.memory_floats(most),
                 partial_floats = plan.partial_floats(most);
   const int64_t parts = tiles * heads * (splits + 1);  // one more for the total
-  // For sums: the weights of every tile and KV head.
+  // For sinks: the weights of every tile and KV head.
   int64_t weight_floats = 0;
-  for (int64_t head = 0; head < heads && !call.sums.empty(); ++head) {
+  for (int64_t head = 0; head < heads && call.keeps_weights(); ++head) {
     weight_floats = std::max(weight_floats, most * call.weight_floats(head));
   }
   float* base = scratch.reserve(memory_floats * pool.size() + partial_floats * parts +
@@ -235,10 +261,11 @@ void attend_by_split(const Call& call, AttentionScratch& scratch, ThreadPool& po
     const int64_t head = task / splits, split = task % splits;
     if (split >= table.splits(head)) return;
     for (int64_t index = 0; index < tiles; ++index) {
-      const int64_t queries = call.tile(index, head).queries, rows = queries * plan.ratio;
-      call.add_sums(head, split, queries, memory_at(index, head, split, rows, worker),
+      const int64_t rows = call.tile(index, head).queries * plan.ratio;
+      const auto at = static_cast<size_t>(head);
+      call.hand_out(index, head, split, memory_at(index, head, split, rows, worker),
                     partial_at(index, head, split, rows).max, partial_at(index, head, splits, rows),
-                    call.sums[static_cast<size_t>(head)].data());
+                    call.sinks.sums.empty() ? nullptr : call.sinks.sums[at].data());
     }
   });
 }
@@ -260,14 +287,13 @@ int64_t* AttentionScratch::reserve_integers(int64_t count) {
 
 void paged_attention(const PagedAttention& config, int64_t queries, int64_t first_position,
                      const float* q, std::span<const std::span<const PageView>> heads, float* out,
-                     AttentionScratch& scratch, ThreadPool& pool,
-                     std::span<const std::span<double>> weight_sums) {
+                     AttentionScratch& scratch, ThreadPool& pool, const WeightSinks& sinks) {
   check(config, queries, first_position, heads);
   if (queries == 0) return;
   const SplitTable splits(heads, scratch);
-  check_sums(weight_sums, config, splits);
+  check_sinks(sinks, config, splits);
   const TilePlan plan(config, splits.most_pages());
-  const Call call{plan, splits, queries, first_position, q, out, weight_sums};
+  const Call call{plan, splits, queries, first_position, q, out, sinks};
   const bool few_tasks = call.tiles() * config.kv_heads < 4 * pool.size();
   if (pool.size() > 1 && few_tasks && splits.most_splits() > 1) {
     attend_by_split(call, scratch, pool);

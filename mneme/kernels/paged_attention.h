@@ -4,8 +4,8 @@
 //
 //   out[t, h] = softmax_j(softcap(scale * q[t, h] . k[h / R, j])) . v[h / R, j]
 //
-// with R = q_heads / kv_heads, over the rows j that query t may see: position_j <= position_t, and
-// (inside the window or one of the first `sink` positions) where a window is set.
+// with R = q_heads / kv_heads, over the rows j that query t may see: not hidden, position_j <=
+// position_t, inside the KV head's RowWindow.
 //
 // Rows of codes whose groups are multiples of 32 are multiplied as they are stored: queries become
 // whole numbers of a step (1/32639 of the largest of their group at most), weights times scales
@@ -20,6 +20,7 @@
 // whether rows nobody may see are stored or not. Tests: paged_attention_test.cc.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
@@ -38,6 +39,21 @@ struct PageView {
       nullptr;                 // [rows], increasing; null: first_position, first_position + 1, ...
   int32_t first_position = 0;  // position of row 0
   int32_t rows = 0;            // 1..kPageRows in use
+  uint64_t hidden = 0;         // bit r: nobody sees row r
+};
+
+// Rows a query at position p sees, of those at positions <= p: all of them where window is 0, else
+// those at positions < sink and those of the newest `window` positions, counted from the end of p's
+// block of `block` positions.
+struct RowWindow {
+  int64_t window = 0;
+  int64_t sink = 0;
+  int64_t block = 1;
+
+  // The first position of the window of a query at `position`.
+  int64_t first(int64_t position) const {
+    return window == 0 ? 0 : std::max<int64_t>(0, (position / block + 1) * block - window);
+  }
 };
 
 struct PagedAttention {
@@ -46,8 +62,26 @@ struct PagedAttention {
   int64_t kv_heads = 0;  // divides q_heads; query head h reads KV head h / (q_heads / kv_heads)
   float scale = 1;       // multiplies q . k
   float softcap = 0;     // > 0: s = softcap * tanh(s / softcap)
-  int64_t window = 0;    // > 0: rows at positions > position_t - window are visible
-  int64_t sink = 0;      // and rows at positions < sink, where a window is set
+  RowWindow window;      // of every KV head
+  std::span<const RowWindow> head_windows;  // [kv_heads] instead of `window`, where not empty
+
+  const RowWindow& window_of(int64_t head) const {
+    return head_windows.empty() ? window : head_windows[static_cast<size_t>(head)];
+  }
+};
+
+// What a call tells about its softmax weights besides the answers; each where it is wanted.
+struct WeightSinks {
+  // For each KV head the sums of its stored rows in the order of its pages: to each the weights
+  // that the call's queries, all query heads of the KV head, give to the row are added. The weight
+  // of a query, summed over these heads in float32, is rounded to a multiple of 2^-36, and sums of
+  // such multiples are exact below 2^17: chunks, threads and order do not change them.
+  std::span<const std::span<double>> sums;
+  // [queries, q_heads, stride] the weights themselves, overwritten: of every stored row of the query
+  // head's KV head in the order of its pages, 0 where a query does not see it. stride >= rows; what
+  // lies beyond the rows is left alone.
+  float* weights = nullptr;
+  int64_t stride = 0;
 };
 
 // Scratch that grows to the largest call and is then reused: a decode step allocates nothing.
@@ -71,17 +105,10 @@ class AttentionScratch {
 // q              [queries, q_heads, k_dim]
 // heads          [kv_heads] the pages each KV head holds, ordered by position
 // out            [queries, q_heads, v_dim], overwritten; a query that sees no row gets zeros
-// weight_sums    none, or for each KV head the sums of its stored rows in the order of its pages:
-//                to each the softmax weights that the call's queries, all query heads of the KV
-//                head, give to the row are added. The weight of a query, summed over these heads in
-//                float32, is rounded to a multiple of 2^-36, and sums of such multiples are exact
-//                below 2^17: chunks, threads and order do not change them.
-// Cost: queries * q_heads * rows * (k_dim + v_dim) multiply-adds; memory linear in rows (with
-// weight_sums 4 bytes for every query head of a tile and row besides). Throws Error on sizes that
-// do not fit.
+// Cost: queries * q_heads * rows * (k_dim + v_dim) multiply-adds; memory linear in rows (with sinks 4
+// bytes for every query head of a tile and row besides). Throws Error on sizes that do not fit.
 void paged_attention(const PagedAttention& config, int64_t queries, int64_t first_position,
                      const float* q, std::span<const std::span<const PageView>> heads, float* out,
-                     AttentionScratch& scratch, ThreadPool& pool,
-                     std::span<const std::span<double>> weight_sums = {});
+                     AttentionScratch& scratch, ThreadPool& pool, const WeightSinks& sinks = {});
 
 }  // namespace mneme

@@ -54,7 +54,7 @@ PagedAttention config_of(const Shape& s, const RowFormat& format) {
 std::string name_of(const PagedAttention& c) {
   return concat(row_encoding_name(c.format.encoding), " group ", c.format.group, " heads ",
                 c.q_heads, "/", c.kv_heads, " dims ", c.format.k_dim, "/", c.format.v_dim,
-                " window ", c.window, " sink ", c.sink, " softcap ", c.softcap);
+                " window ", c.window.window, " sink ", c.window.sink, " softcap ", c.softcap);
 }
 
 std::vector<float> attend(const PagedAttention& config, int64_t queries, int64_t first,
@@ -138,8 +138,8 @@ TEST(PagedAttention, MatchesFloat64WithWindowSinkAndSoftcap) {
              {0, 0}, {1, 0}, {64, 0}, {100, 4}, {70, 200}, {5000, 4}}) {
       for (const float softcap : {0.0f, 2.0f, 50.0f}) {
         PagedAttention config = config_of(shape, format);
-        config.window = window;
-        config.sink = sink;
+        config.window.window = window;
+        config.window.sink = sink;
         config.softcap = softcap;
         SCOPED_TRACE(name_of(config));
         PagedRows rows(format, 2);
@@ -179,8 +179,8 @@ TEST(PagedAttention, ChunksAndThreadsDoNotChangeABit) {
       for (const RowFormat& format : formats_of(shape)) {
         for (const int64_t window : {0, 150}) {
           PagedAttention config = config_of(shape, format);
-          config.window = window;
-          config.sink = window > 0 ? 3 : 0;
+          config.window.window = window;
+          config.window.sink = window > 0 ? 3 : 0;
           SCOPED_TRACE(name_of(config));
           PagedRows rows(format, shape.kv_heads);
           rows.fill(shape.rows, rng);
@@ -221,8 +221,8 @@ TEST(PagedAttention, RowsThatNobodySeesDoNotChangeABit) {
                           attend(config, 3, 698, q, past.views(), 1, 3)))
         << "future rows";
 
-    config.window = 200;
-    config.sink = 4;
+    config.window.window = 200;
+    config.window.sink = 4;
     const std::vector<float> masked = attend(config, 3, 698, q, all.views(), 1, 3);
     for (int64_t head = 0; head < 2; ++head) {
       for (int page = 0; page < 6; ++page) all.drop_page(head, 1);  // positions 64..447
@@ -241,18 +241,35 @@ TEST(PagedAttention, WindowOverTheWholeTextIsNoWindow) {
     rows.fill(600, rng);
     const std::vector<float> q = normals(rng, 50 * 6 * 64);
     const std::vector<float> without = attend(config, 50, 550, q, rows.views(), 1, 50);
-    config.window = 600;
+    config.window.window = 600;
     EXPECT_TRUE(same_bits(without, attend(config, 50, 550, q, rows.views(), 1, 50)))
         << name_of(config);
   }
+}
+
+TEST(PagedAttention, WindowsOfBlocksAndOfEveryHeadMatchFloat64) {
+  Rng rng(31);
+  const RowFormat format{RowEncoding::kF16, 64, 64};
+  PagedRows rows(format, 2);
+  rows.fill(300, rng);
+  const RowWindow windows[] = {{64, 32, 32}, {100, 3, 1}};
+  PagedAttention config{format, 4, 2, 0.125f};
+  config.head_windows = windows;
+  const std::vector<float> q = normals(rng, 90 * 4 * 64);
+  std::vector<float> out(q.size());
+  ThreadPool pool(2);
+  AttentionScratch scratch;
+  paged_attention(config, 90, 210, q.data(), rows.views(), out.data(), scratch, pool);
+  const auto exact = naive_attention<double>(config, 90, 210, q.data(), rows.views());
+  for (size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(out[i], exact[i], 2e-6) << i;
 }
 
 TEST(PagedAttention, ExplicitPositionsWithGapsAndRaggedHeads) {
   Rng rng(27);
   for (const RowFormat& format : formats_of({4, 2, 64, 64, 0})) {
     PagedAttention config{format, 4, 2, 0.125f};
-    config.window = 300;
-    config.sink = 10;
+    config.window.window = 300;
+    config.window.sink = 10;
     SCOPED_TRACE(name_of(config));
     PagedRows rows(format, 2);
     int32_t position = 0;
@@ -284,7 +301,7 @@ TEST(PagedAttention, QueriesThatSeeNothingGetZeros) {
   Rng rng(29);
   for (const RowFormat& format : formats_of({4, 2, 64, 64, 0})) {
     PagedAttention config{format, 4, 2, 0.125f};
-    config.window = 20;
+    config.window.window = 20;
     PagedRows rows(format, 2);  // positions 10..39 in head 0, none in head 1
     for (int32_t row = 10; row < 40; ++row) {
       rows.append(0, row, normals(rng, 64).data(), normals(rng, 64).data());
@@ -363,7 +380,7 @@ TEST(PagedAttention, RefusesWhatDoesNotFit) {
   EXPECT_THAT(refusal(good, {{nullptr, nullptr, 0, 1}}), HasSubstr("no data"));
   EXPECT_THAT(refusal(good, {first}, -1), HasSubstr("got -1 and 100"));
   PagedAttention bad = good;
-  bad.window = -1;
+  bad.window.window = -1;
   EXPECT_THAT(refusal(bad, {first}), HasSubstr("got -1 and 0"));
   bad = good;
   bad.softcap = -2;

@@ -10,6 +10,9 @@
 namespace mneme {
 namespace {
 
+// The feed-forward layer takes a long step in parts: its two intermediates are the widest of all.
+constexpr int64_t kFeedForwardRows = 512;
+
 // Norm weights are float32 in every file we read; checked when the weights are bound.
 const float* floats(const TensorView* tensor) {
   return reinterpret_cast<const float*>(tensor->data);
@@ -173,8 +176,8 @@ void DecoderModel::prepare(std::span<const SequenceStep> steps, int64_t tokens,
   grow(mixed_, tokens * config_.q_heads * config_.head_dim);
   grow(k_, tokens * config_.kv_heads * config_.head_dim);
   grow(v_, tokens * config_.kv_heads * config_.head_dim);
-  grow(gate_, tokens * config_.ffn);
-  grow(up_, tokens * config_.ffn);
+  grow(gate_, std::min(tokens, kFeedForwardRows) * config_.ffn);
+  grow(up_, std::min(tokens, kFeedForwardRows) * config_.ffn);
   grow(logits_, logit_rows * config_.vocabulary);
   for (auto* table : {&cosines_, &sines_, &window_cosines_, &window_sines_})
     grow(*table, tokens * half);
@@ -236,20 +239,24 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
 void DecoderModel::feed_forward(int64_t layer, int64_t tokens, ThreadPool& pool) {
   const LayerWeights& weights = weights_.layers[static_cast<size_t>(layer)];
   const LayerLinears& linears = linears_[static_cast<size_t>(layer)];
-  const LinearOutput halves[] = {{linears.gate.get(), gate_.data(), config_.ffn},
-                                 {linears.up.get(), up_.data(), config_.ffn}};
-  apply_together(halves, normed_.data(), tokens, config_.hidden, pool);
-  if (config_.gate == ModelConfig::Gate::kSilu) {
-    silu_mul(gate_.data(), up_.data(), tokens * config_.ffn, pool);
-  } else {
-    gelu_tanh_mul(gate_.data(), up_.data(), tokens * config_.ffn, pool);
-  }
-  linears.down->apply(gate_.data(), tokens, config_.ffn, normed_.data(), config_.hidden, pool);
   const bool last = layer + 1 == config_.layers;  // its norm is taken of wanted rows only
   const float* next_norm =
       last ? nullptr : floats(weights_.layers[static_cast<size_t>(layer + 1)].attention_norm);
-  add_rms_norm(x_.data(), normed_.data(), floats_or_null(weights.ffn_post_norm), next_norm,
-               config_.norm_epsilon, tokens, config_.hidden, normed_.data(), pool);
+  for (int64_t first = 0; first < tokens; first += kFeedForwardRows) {
+    const int64_t rows = std::min(kFeedForwardRows, tokens - first);
+    float* normed = normed_.data() + first * config_.hidden;
+    const LinearOutput halves[] = {{linears.gate.get(), gate_.data(), config_.ffn},
+                                   {linears.up.get(), up_.data(), config_.ffn}};
+    apply_together(halves, normed, rows, config_.hidden, pool);
+    if (config_.gate == ModelConfig::Gate::kSilu) {
+      silu_mul(gate_.data(), up_.data(), rows * config_.ffn, pool);
+    } else {
+      gelu_tanh_mul(gate_.data(), up_.data(), rows * config_.ffn, pool);
+    }
+    linears.down->apply(gate_.data(), rows, config_.ffn, normed, config_.hidden, pool);
+    add_rms_norm(x_.data() + first * config_.hidden, normed, floats_or_null(weights.ffn_post_norm),
+                 next_norm, config_.norm_epsilon, rows, config_.hidden, normed, pool);
+  }
 }
 
 std::span<const float> DecoderModel::forward(std::span<const SequenceStep> steps,
@@ -264,7 +271,7 @@ std::span<const float> DecoderModel::forward(std::span<const SequenceStep> steps
       const auto count = static_cast<int64_t>(step.tokens.size());
       tokens += count;
       logit_rows += logit_rows_of(step);
-      step.memory->begin(step.memory->plan(count));
+      step.memory->begin(step.memory->plan(count, step.following));
       ++begun;
     }
     prepare(steps, tokens, logit_rows);

@@ -47,6 +47,7 @@ struct SequenceStep {
   std::span<const int32_t> tokens;  // at least one
   SequenceMemory* memory = nullptr;
   Logits logits = Logits::kLast;
+  int64_t following = 0;  // tokens of the same text that later steps will bring
 };
 
 class DecoderModel {

@@ -18,7 +18,7 @@ struct GenerateOptions {
   std::vector<std::string> stop;  // none empty; the text ends before the first that appears
   bool ignore_end = false;        // go on past the model's end-of-text tokens
   SamplerOptions sampler;
-  int64_t chunk = Session::kDefaultChunk;
+  int64_t chunk = Session::kChosenChunk;
 };
 
 enum class StopReason { kEnd, kStopString, kLength, kCancelled };

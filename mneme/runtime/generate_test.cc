@@ -123,7 +123,7 @@ TEST_F(GenerateTest, RefusesBadOptions) {
               HasSubstr("max tokens must not be negative, got -1"));
   EXPECT_THAT(error_of([&] { run({.stop = {""}}); }), HasSubstr("stop strings must not be empty"));
   EXPECT_THAT(error_of([&] { run({.sampler = {.temperature = -2}}); }), HasSubstr("temperature"));
-  EXPECT_THAT(error_of([&] { run({.chunk = 0}); }), HasSubstr("chunk must be positive"));
+  EXPECT_THAT(error_of([&] { run({.chunk = -1}); }), HasSubstr("chunk must not be negative"));
   EXPECT_THAT(error_of([&] { run({}, {}, "full", 0); }), HasSubstr("at least one token"));
 }
 

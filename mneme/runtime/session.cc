@@ -16,24 +16,30 @@ Session::Session(DecoderModel& model, ThreadPool& pool, std::unique_ptr<Sequence
 }
 
 int64_t Session::append(std::span<const int32_t> tokens, int64_t chunk,
-                        const PrefillProgress& progress) {
-  MNEME_CHECK(chunk > 0, "session: the chunk must be positive, got ", chunk);
+                        const PrefillProgress& progress, int64_t following) {
+  MNEME_CHECK(chunk >= 0, "session: the chunk must not be negative, got ", chunk);
+  MNEME_CHECK(following >= 0, "session: following tokens must not be negative, got ", following);
   const auto total = static_cast<int64_t>(tokens.size());
+  if (chunk == kChosenChunk) {
+    chunk = memory_->capabilities().whole_text ? std::max<int64_t>(1, total) : kDefaultChunk;
+  }
   // A text that cannot be held whole is refused before any of it is run.
   if (total > chunk) {
-    const StepPlan plan = memory_->plan(total);
+    const StepPlan plan = memory_->plan(total, following);
     MNEME_CHECK(!plan.out_of_reach, plan.refusal);
   }
   int64_t done = 0;
   while (done < total) {
     const auto part = tokens.subspan(static_cast<size_t>(done),
                                      static_cast<size_t>(std::min(chunk, total - done)));
-    const bool last = done + static_cast<int64_t>(part.size()) == total;
-    const SequenceStep step{part, memory_.get(), last ? Logits::kLast : Logits::kNone};
+    const bool last = done + std::ssize(part) == total;
+    const auto count = static_cast<int64_t>(part.size());
+    const SequenceStep step{part, memory_.get(), last ? Logits::kLast : Logits::kNone,
+                            total - done - count + following};
     const std::span<const float> rows = model_->forward({&step, 1}, *pool_);
     tokens_.insert(tokens_.end(), part.begin(), part.end());
     logits_.assign(rows.begin(), rows.end());
-    done += static_cast<int64_t>(part.size());
+    done += count;
     if (progress && !progress(done, total)) break;
   }
   return done;

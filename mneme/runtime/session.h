@@ -20,6 +20,8 @@ using PrefillProgress = std::function<bool(int64_t done, int64_t total)>;
 class Session {
  public:
   static constexpr int64_t kDefaultChunk = 512;
+  // Chunk: what suits the memory, kDefaultChunk or (Capabilities::whole_text) the whole text.
+  static constexpr int64_t kChosenChunk = 0;
 
   // `memory` may already hold tokens: then `tokens` are those it has seen, as many as
   // memory->length().
@@ -30,14 +32,16 @@ class Session {
   const SequenceMemory& memory() const { return *memory_; }
   SequenceMemory& memory() { return *memory_; }
 
-  // Runs tokens in chunks; logits() are then those after the last one. Refused steps throw Error;
-  // what came before stays. Returns how many tokens were run: fewer than given only when `progress`
-  // stopped it.
-  int64_t append(std::span<const int32_t> tokens, int64_t chunk = kDefaultChunk,
-                 const PrefillProgress& progress = {});
+  // Runs tokens in chunks; logits() are then those after the last one. `following` tokens of the same
+  // text will be appended later: a memory that judges whole texts waits for them. Refused steps
+  // throw Error; what came before stays. Returns how many tokens were run: fewer than given only
+  // when `progress` stopped it.
+  int64_t append(std::span<const int32_t> tokens, int64_t chunk = kChosenChunk,
+                 const PrefillProgress& progress = {}, int64_t following = 0);
 
-  // The same, and hands out every row of logits: visit(position of the token, its logits
-  // [vocabulary]).
+  // Hands out every row of logits: visit(position of the token, its logits [vocabulary]). Every
+  // chunk counts as a text of its own, so that a memory that lets rows go when a text ends answers
+  // the next chunk from what it kept.
   void append_visiting(
       std::span<const int32_t> tokens, int64_t chunk,
       const std::function<void(int64_t position, std::span<const float> logits)>& visit);
@@ -46,7 +50,7 @@ class Session {
   // the last token is run again, so that logits exist), the rest is trimmed away and run. A memory
   // that cannot be trimmed so far is not touched: throws Error with the reason. Returns the number
   // of tokens reused.
-  int64_t advance_to(std::span<const int32_t> tokens, int64_t chunk = kDefaultChunk,
+  int64_t advance_to(std::span<const int32_t> tokens, int64_t chunk = kChosenChunk,
                      const PrefillProgress& progress = {});
 
   // Logits after the last token, [vocabulary]; empty before the first.

@@ -148,8 +148,8 @@ TEST_F(SessionTest, AWindowThatHasPassedRefusesToAdvanceBack) {
 
 TEST_F(SessionTest, ChecksItsArguments) {
   Session full = session("full");
-  EXPECT_THAT(error_of([&] { full.append(tiny_.tokens(3), 0); }),
-              HasSubstr("the chunk must be positive, got 0"));
+  EXPECT_THAT(error_of([&] { full.append(tiny_.tokens(3), -1); }),
+              HasSubstr("the chunk must not be negative, got -1"));
   EXPECT_THAT(error_of([&] { full.advance_to({}); }), HasSubstr("at least one token"));
   EXPECT_THAT(error_of([&] { Session(tiny_.model(), pool_, nullptr); }), HasSubstr("no memory"));
   EXPECT_THAT(error_of([&] {

@@ -53,7 +53,7 @@ TEST(CudaPages, EqualTheCpuKernel) {
     const PagesOnDevice pages(format, heads);
     for (const int64_t queries : {1, 5}) {
       for (const int64_t window : {0, 1000}) {
-        const PagedAttention config{format, kQueryHeads, kKvHeads, 0.125f, 0, window, 4};
+        const PagedAttention config{format, kQueryHeads, kKvHeads, 0.125f, 0, {window, 4}};
         const std::vector<float> q = testing::normals(rng, queries * kQueryHeads * kDim);
         std::vector<float> want(q.size()), got(q.size());
         mneme::paged_attention(config, queries, kRows - queries, q.data(), heads, want.data(),

@@ -70,6 +70,13 @@ std::vector<float> GoldenCase::floats(const std::string& part) const {
   }
 }
 
+std::vector<double> GoldenCase::doubles(const std::string& part) const {
+  const TensorView& from = tensor(part);
+  MNEME_CHECK(from.dtype == DType::kF64, file_->origin(), ": ", from.name, " is ",
+              dtype_name(from.dtype), ", expected F64");
+  return convert<double, double>(from, [](double value) { return value; });
+}
+
 std::vector<int64_t> GoldenCase::integers(const std::string& part) const {
   const TensorView& from = tensor(part);
   switch (from.dtype) {

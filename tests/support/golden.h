@@ -33,6 +33,8 @@ class GoldenCase {
   // int64. Throws Error naming the tensor.
   std::vector<float> floats(const std::string& part) const;
   std::vector<int64_t> integers(const std::string& part) const;
+  // Of a float64 tensor, as they are.
+  std::vector<double> doubles(const std::string& part) const;
   // Every part of the case, in file order.
   std::vector<std::string> parts() const;
 

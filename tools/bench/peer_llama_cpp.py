@@ -114,7 +114,9 @@ def be_silent():
 
 def samples(model, threads, config, metrics, runs):
     """{metric: [tokens/s of each run]}"""
-    longest = max(int(m.split("_")[1]) for m in metrics) + DECODED * len(metrics)
+    # llama.cpp cuts its batch to the context, so the context holds a whole one whatever is measured.
+    batch = CONFIGS[config][1]
+    longest = max(batch, *(int(m.split("_")[1]) for m in metrics)) + DECODED * len(metrics)
     peer = Peer(model, threads, config, -(-longest // 256) * 256)
     peer.warm_up()
     collected = {metric: [] for metric in metrics}

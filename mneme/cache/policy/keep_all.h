@@ -1,17 +1,15 @@
 // Keeps every row the model itself would see: exact attention, the policy of `full`, `q8` and `q4`.
 #pragma once
 
-#include "mneme/cache/row_policy.h"
+#include "mneme/cache/cache_policy.h"
 
 namespace mneme {
 
-class KeepAll final : public RowPolicy {
+class KeepAll final : public CachePolicy {
  public:
-  Visibility visibility(int64_t model_window) const override {
-    return {.window = model_window, .sink = 0};
-  }
+  using CachePolicy::CachePolicy;
+  std::unique_ptr<CachePolicy> clone() const override { return std::make_unique<KeepAll>(*this); }
   bool exact() const override { return true; }
-  bool bounded() const override { return false; }
 };
 
 }  // namespace mneme

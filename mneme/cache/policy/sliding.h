@@ -8,25 +8,27 @@
 // Memory: O(window + sink) rows a head, whatever the length. Tests: paged_memory_test.cc.
 #pragma once
 
-#include "mneme/cache/row_policy.h"
+#include "mneme/cache/cache_policy.h"
 #include "mneme/core/error.h"
 
 namespace mneme {
 
-class Sliding final : public RowPolicy {
+class Sliding final : public CachePolicy {
  public:
-  Sliding(int64_t window, int64_t sink) : window_(window), sink_(sink) {
+  Sliding(const MemoryShape& shape, int64_t window, int64_t sink)
+      : CachePolicy(shape), window_(window), sink_(sink) {
     MNEME_CHECK(window > 0, "sliding: window must be positive, got ", window);
     MNEME_CHECK(sink >= 0, "sliding: sink must not be negative, got ", sink);
   }
 
+  std::unique_ptr<CachePolicy> clone() const override { return std::make_unique<Sliding>(*this); }
   // A layer with a narrower window of its own keeps it, and no sinks: the model never saw them
   // there.
-  Visibility visibility(int64_t model_window) const override {
-    if (model_window > 0 && model_window <= window_) return {.window = model_window, .sink = 0};
+  RowWindow window(int64_t layer, int64_t head) const override {
+    const RowWindow own = CachePolicy::window(layer, head);
+    if (own.window > 0 && own.window <= window_) return own;
     return {.window = window_, .sink = sink_};
   }
-  bool exact() const override { return false; }
   bool bounded() const override { return true; }
 
  private:

@@ -161,6 +161,7 @@ MNEME_KERNEL void paged_split_kernel(PagedParams p) {
         const int at = thread % 32 + 32 * i;
         score[i] = -kInfinity;
         if (row < rows && at < page.rows &&
+            (page.hidden >> at & 1) == 0 &&
             sees(p, position_of_row(row), page_position(page, at))) {
           float dot = 0;
           MNEME_UNROLL

@@ -58,7 +58,8 @@ void expect_equal(const PagedAttention& config, int64_t queries, int64_t first_p
   EXPECT_LE(worst(out, want), 2 * worst(plain, want) + 1e-6)
       << row_encoding_name(config.format.encoding) << " " << config.q_heads << "/"
       << config.kv_heads << " dims " << config.format.k_dim << "/" << config.format.v_dim
-      << " queries " << queries << " window " << config.window << " softcap " << config.softcap;
+      << " queries " << queries << " window " << config.window.window << " softcap "
+      << config.softcap;
 }
 
 std::vector<RowFormat> formats(int64_t k_dim, int64_t v_dim) {
@@ -113,7 +114,7 @@ TEST_F(EmulatedPages, WindowsSinksCapsAndRaggedHeads) {
     for (const auto& [window, sink] :
          std::vector<std::pair<int64_t, int64_t>>{{0, 0}, {1, 0}, {100, 4}, {70, 200}}) {
       for (const float softcap : {0.0f, 2.0f}) {
-        PagedAttention config{format, 6, 2, 0.2f, softcap, window, sink};
+        PagedAttention config{format, 6, 2, 0.2f, softcap, {window, sink}};
         expect_equal(config, 2, 598, rows.views());
         expect_equal(config, 2, 300, rows.views(true));
       }

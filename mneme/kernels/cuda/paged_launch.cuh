@@ -44,10 +44,15 @@ inline void check_paged(const PagedAttention& config, int64_t queries, int64_t f
       "cuda paged attention: expected query heads that are a multiple of the KV heads, got ",
       config.q_heads, " and ", config.kv_heads);
   MNEME_CHECK(std::isfinite(config.scale) && config.softcap >= 0 && std::isfinite(config.softcap) &&
-                  config.window >= 0 && config.sink >= 0,
+                  config.window.window >= 0 && config.window.sink >= 0,
               "cuda paged attention: expected a finite scale and softcap, window and sink of at "
               "least 0, got ",
-              config.scale, ", ", config.softcap, ", ", config.window, " and ", config.sink);
+              config.scale, ", ", config.softcap, ", ", config.window.window, " and ",
+              config.window.sink);
+  MNEME_CHECK(config.head_windows.empty() && config.window.block == 1,
+              "cuda paged attention: one window for all KV heads, in blocks of 1; got ",
+              config.head_windows.size(), " windows of their own and blocks of ",
+              config.window.block);
   MNEME_CHECK(
       queries >= 0 && first_position >= 0 && longest >= 0,
       "cuda paged attention: expected queries, first position and pages of at least 0, got ",
@@ -76,8 +81,8 @@ void run_paged(const PagedAttention& config, int64_t queries, int64_t first_posi
   p.v_scales = layout.v_scales;
   p.v_biases = layout.v_biases;
   p.first_position = first_position;
-  p.window = config.window;
-  p.sink = config.sink;
+  p.window = config.window.window;
+  p.sink = config.window.sink;
   p.queries = static_cast<int32_t>(queries);
   p.q_heads = static_cast<int32_t>(config.q_heads);
   p.ratio = static_cast<int32_t>(config.q_heads / config.kv_heads);

@@ -1,0 +1,206 @@
+#include "mneme/cache/builtin_policies.h"
+
+#include "mneme/cache/policy/cake.h"
+#include "mneme/cache/policy/h2o.h"
+#include "mneme/cache/policy/simple_scores.h"
+#include "mneme/cache/policy/sliding.h"
+#include "mneme/cache/policy/snapkv.h"
+#include "mneme/cache/policy/tova.h"
+
+namespace mneme {
+namespace {
+
+using Type = ParameterInfo::Type;
+
+ParameterInfo integer(const char* name, const char* fallback, double min, double max,
+                      const char* help) {
+  return {.name = name, .fallback = fallback, .min = min, .max = max, .help = help};
+}
+
+ParameterInfo real(const char* name, const char* fallback, double min, double max,
+                   const char* help) {
+  return {.name = name,
+          .type = Type::kReal,
+          .fallback = fallback,
+          .min = min,
+          .max = max,
+          .help = help};
+}
+
+// budget and rows stand side by side: rows count where they are given.
+std::vector<ParameterInfo> with_budget(std::vector<ParameterInfo> own = {}) {
+  std::vector<ParameterInfo> all = {
+      real("budget", "0.2", 0, 1, "share of a text's rows that a layer keeps, on average"),
+      integer("rows", "0", 0, 1 << 30, "that many rows instead; 0: the share counts")};
+  all.insert(all.end(), own.begin(), own.end());
+  return all;
+}
+
+RowBudget budget_of(const Parameters& parameters) {
+  const int64_t rows = parameters.integer("rows");
+  return {.share = rows > 0 ? 0 : parameters.real("budget"), .rows = rows};
+}
+
+// A policy built from a shape and its parameters.
+template <typename Make>
+std::function<void(const Parameters&, MemoryParts&)> policy(Make make) {
+  return [make](const Parameters& parameters, MemoryParts& parts) {
+    parts.policy = [make, parameters](const MemoryShape& shape) { return make(shape, parameters); };
+  };
+}
+
+// An entry of a policy that cuts layers when a text ends. `state` is the same for all of them.
+MemoryEntry eviction(const char* name, const char* summary, const char* paper,
+                     std::vector<ParameterInfo> own, const char* source,
+                     std::function<void(const Parameters&, MemoryParts&)> apply) {
+  return {.name = name,
+          .kind = "row policy",
+          .summary = summary,
+          .paper = paper,
+          .state = "budget * tokens rows in every layer, in pages of 64, and their positions",
+          .parameters = with_budget(std::move(own)),
+          .source = source,
+          .apply = std::move(apply)};
+}
+
+MemoryEntry sliding() {
+  return {
+      .name = "sliding",
+      .kind = "row policy",
+      .summary = "the newest positions and the first few; goes on past the trained context",
+      .paper = "Efficient Streaming Language Models with Attention Sinks, 2023 (arXiv 2309.17453)",
+      .state = "rows of min(tokens, window + sink), in pages of 64",
+      .parameters = {integer("window", "512", 1, 1 << 30,
+                             "newest positions a query sees, its own included"),
+                     integer("sink", "4", 0, 1 << 20, "first positions that are always seen")},
+      .source = "mneme/cache/policy/sliding.h",
+      .apply = policy([](const MemoryShape& shape, const Parameters& p) {
+        return std::make_unique<Sliding>(shape, p.integer("window"), p.integer("sink"));
+      })};
+}
+
+MemoryEntry cake() {
+  return eviction(
+      "cake",
+      "one budget for the model: layers share it by how wide and how unsteady their attention is",
+      "CAKE: Cascading and Adaptive KV Cache Eviction with Layer Preferences, ICLR 2025",
+      {integer("window", "32", 2, 1 << 20, "newest rows that judge the others and always stay"),
+       real("gamma", "200", -1e6, 1e6, "worth of a row's variance against its mean weight"),
+       real("tau1", "1", 1e-3, 1e3, "1/tau1 is the exponent of a layer's entropy"),
+       real("tau2", "1", 1e-3, 1e3, "1/tau2 is the exponent of its variance"),
+       integer("pool", "5", 1, 999, "neighbours scores are averaged over, odd"),
+       {.name = "cascade",
+        .type = Type::kChoice,
+        .fallback = "on",
+        .choices = {"on", "off"},
+        .help = "on: layers are cut while later ones are computed; off: once, at the end"},
+       {.name = "order",
+        .type = Type::kChoice,
+        .fallback = "position",
+        .choices = {"position", "score"},
+        .help = "what lies beside what when scores are averaged while decoding"}},
+      "mneme/cache/policy/cake.h", policy([](const MemoryShape& shape, const Parameters& p) {
+        return std::make_unique<Cake>(shape,
+                                      CakeOptions{.budget = budget_of(p),
+                                                  .window = p.integer("window"),
+                                                  .gamma = p.real("gamma"),
+                                                  .tau1 = p.real("tau1"),
+                                                  .tau2 = p.real("tau2"),
+                                                  .pool = p.integer("pool"),
+                                                  .cascading = p.choice("cascade") == "on",
+                                                  .score_order = p.choice("order") == "score"});
+      }));
+}
+
+MemoryEntry snapkv(bool pyramid) {
+  std::vector<ParameterInfo> own = {
+      integer("window", "32", 1, 1 << 20, "newest rows that judge the others and always stay"),
+      integer("pool", "5", 1, 999, "neighbours scores are averaged over, odd")};
+  if (pyramid)
+    own.push_back(integer("steepness", "20", 1, 1 << 20,
+                          "the highest layer keeps 1/steepness of the average"));
+  return eviction(
+      pyramid ? "pyramidkv" : "snapkv",
+      pyramid ? "as snapkv, with more rows in lower layers and fewer in higher ones"
+              : "the rows that a text's last queries look at most",
+      pyramid
+          ? "PyramidKV: Dynamic KV Cache Compression, 2024 (arXiv 2406.02069)"
+          : "SnapKV: LLM Knows What You are Looking for Before Generation, 2024 (arXiv 2404.14469)",
+      std::move(own), "mneme/cache/policy/snapkv.h",
+      policy([pyramid](const MemoryShape& shape, const Parameters& p) {
+        return std::make_unique<SnapKv>(shape,
+                                        EvictionOptions{.name = pyramid ? "pyramidkv" : "snapkv",
+                                                        .budget = budget_of(p),
+                                                        .window = p.integer("window")},
+                                        p.integer("pool"), pyramid ? p.integer("steepness") : 0);
+      }));
+}
+
+MemoryEntry h2o() {
+  return eviction(
+      "h2o", "half the newest rows, half those that drew most attention so far",
+      "H2O: Heavy-Hitter Oracle for Efficient Generative Inference, 2023 (arXiv 2306.14048)", {},
+      "mneme/cache/policy/h2o.h", policy([](const MemoryShape& shape, const Parameters& p) {
+        return std::make_unique<H2o>(shape, EvictionOptions{.name = "h2o", .budget = budget_of(p)});
+      }));
+}
+
+MemoryEntry tova() {
+  return eviction("tova", "the rows that the newest query looks at most, the same in every head",
+                  "Transformers are Multi-State RNNs, 2024 (arXiv 2401.06104)", {},
+                  "mneme/cache/policy/tova.h",
+                  policy([](const MemoryShape& shape, const Parameters& p) {
+                    return std::make_unique<Tova>(
+                        shape, EvictionOptions{.name = "tova", .budget = budget_of(p)});
+                  }));
+}
+
+MemoryEntry knorm() {
+  return eviction("knorm", "the rows with the shortest keys",
+                  "A Simple and Effective L2 Norm-Based Strategy for KV Cache Compression, 2024 "
+                  "(arXiv 2406.11430)",
+                  {}, "mneme/cache/policy/simple_scores.h",
+                  policy([](const MemoryShape& shape, const Parameters& p) {
+                    return std::make_unique<Knorm>(
+                        shape, EvictionOptions{.name = "knorm", .budget = budget_of(p)});
+                  }));
+}
+
+MemoryEntry random_rows() {
+  return eviction(
+      "random", "rows drawn at random: what any score has to beat", "baseline",
+      {integer("seed", "1", 0, 1 << 30, "of the draws")}, "mneme/cache/policy/simple_scores.h",
+      policy([](const MemoryShape& shape, const Parameters& p) {
+        return std::make_unique<RandomRows>(
+            shape, EvictionOptions{.name = "random", .budget = budget_of(p)}, p.integer("seed"));
+      }));
+}
+
+MemoryEntry streaming() {
+  return eviction(
+      "streaming", "the first rows and the newest, as many as the budget allows",
+      "Efficient Streaming Language Models with Attention Sinks, 2023 (arXiv 2309.17453)",
+      {integer("sink", "4", 0, 1 << 20, "first rows that always stay")},
+      "mneme/cache/policy/simple_scores.h",
+      policy([](const MemoryShape& shape, const Parameters& p) {
+        return std::make_unique<NewestRows>(
+            shape, EvictionOptions{
+                       .name = "streaming", .budget = budget_of(p), .sink = p.integer("sink")});
+      }));
+}
+
+}  // namespace
+
+void add_builtin_policies(MemoryRegistry& registry) {
+  registry.add(sliding());
+  registry.add(cake());
+  registry.add(snapkv(false));
+  registry.add(snapkv(true));
+  registry.add(h2o());
+  registry.add(tova());
+  registry.add(knorm());
+  registry.add(streaming());
+  registry.add(random_rows());
+}
+
+}  // namespace mneme

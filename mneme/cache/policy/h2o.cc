@@ -1,0 +1,83 @@
+#include "mneme/cache/policy/h2o.h"
+
+#include <algorithm>
+
+#include "mneme/cache/policy/policy_state.h"
+#include "mneme/core/error.h"
+
+namespace mneme {
+
+H2o::H2o(const MemoryShape& shape, const EvictionOptions& options)
+    : PromptEviction(shape, options) {
+  sums_.resize(static_cast<size_t>(shape.layers() * shape.kv_heads));
+  next_sums_ = sums_;
+}
+
+void H2o::leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows) {
+  const int64_t layer = step.layer.layer;
+  if (!takes_part(layer)) return;
+  for (int64_t head = 0; head < shape().kv_heads; ++head) {
+    const std::span<const double> fresh = seen.sums[static_cast<size_t>(head)];
+    std::vector<double>& sums = next_sums_[index(layer, head)];
+    sums.resize(fresh.size());  // rows that came with this step have none yet
+    for (size_t row = 0; row < sums.size(); ++row) sums[row] += fresh[row];
+  }
+  PromptEviction::leave(step, seen, rows);
+}
+
+void H2o::score(const Candidates& candidates, std::span<float> scores) {
+  const std::vector<double>& sums = next_sums_[index(candidates.step.layer.layer, candidates.head)];
+  for (size_t row = 0; row < scores.size(); ++row) scores[row] = static_cast<float>(sums[row]);
+}
+
+void H2o::kept(int64_t layer, int64_t head, std::span<const int64_t> indices) {
+  std::vector<double>& sums = next_sums_[index(layer, head)];
+  for (size_t i = 0; i < indices.size(); ++i) sums[i] = sums[static_cast<size_t>(indices[i])];
+  sums.resize(indices.size());
+}
+
+void H2o::committed() {
+  PromptEviction::committed();
+  sums_ = next_sums_;
+}
+
+void H2o::aborted() {
+  PromptEviction::aborted();
+  next_sums_ = sums_;
+}
+
+void H2o::cleared() {
+  PromptEviction::cleared();
+  sums_.assign(sums_.size(), {});
+  next_sums_ = sums_;
+}
+
+std::vector<StateTensor> H2o::save_state() const {
+  std::vector<StateTensor> state = PromptEviction::save_state();
+  for (size_t i = 0; i < sums_.size(); ++i)
+    state.push_back(state_tensor(concat("policy_sums_", i), sums_[i]));
+  return state;
+}
+
+void H2o::load_state(const TensorSource& state) {
+  PromptEviction::load_state(state);
+  for (size_t i = 0; i < sums_.size(); ++i) {
+    // One sum for each row of the head, in a layer that takes part.
+    const auto layer = static_cast<int64_t>(i) / shape().kv_heads;
+    const std::string head = concat("L", layer, "_H", static_cast<int64_t>(i) % shape().kv_heads);
+    const TensorView* rows = state.find(head + "_rows");
+    const TensorView* hidden = state.find(head + "_hidden");
+    int64_t count = rows != nullptr && takes_part(layer) ? rows->shape.at(0) : 0;
+    if (hidden != nullptr) count -= hidden->shape.at(0);
+    sums_[i] = read_state<double>(state, concat("policy_sums_", i), count);
+  }
+  next_sums_ = sums_;
+}
+
+int64_t H2o::state_bytes() const {
+  int64_t bytes = 0;
+  for (const auto& sums : sums_) bytes += 2 * static_cast<int64_t>(sums.size() * sizeof(double));
+  return bytes;
+}
+
+}  // namespace mneme

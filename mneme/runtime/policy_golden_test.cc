@@ -1,0 +1,126 @@
+// Whole greedy runs of the policies' golden cases on the model of tiny-llama-kvpolicies: tokens,
+// logits, budgets and the rows that are left.
+#include <gtest/gtest.h>
+
+#include <memory>
+
+#include "mneme/cache/memory_registry.h"
+#include "mneme/cache/paged_memory.h"
+#include "mneme/cache/policy/cake.h"
+#include "mneme/core/error.h"
+#include "mneme/models/tiny_model_testing.h"
+#include "mneme/runtime/sampler.h"
+#include "mneme/runtime/session.h"
+#include "tests/support/golden.h"
+
+namespace mneme {
+namespace {
+
+using testing::GoldenCase;
+
+std::unique_ptr<DecoderModel> policy_model() {
+  const auto file = testing::GoldenFile::open("tiny-llama-kvpolicies");
+  return file ? testing::golden_llama(file->cases().front()) : nullptr;
+}
+
+// The run of a case: after the prompt, and after every token that was fed.
+class GreedyRun {
+ public:
+  GreedyRun(const GoldenCase& golden, DecoderModel& model, const std::string& spec)
+      : golden_(golden),
+        pool_(2),
+        session_(model, pool_,
+                 MemoryRegistry::builtin().build(spec + "+full(dtype=f32)", model.memory_shape())) {
+    const std::vector<int64_t> ids = golden.integers("in.input_ids");
+    session_.append(std::vector<int32_t>(ids.begin(), ids.end()));
+    keep_logits();
+  }
+
+  const PagedMemory& memory() const { return dynamic_cast<const PagedMemory&>(session_.memory()); }
+  template <typename Policy>
+  const Policy& policy() const {
+    return dynamic_cast<const Policy&>(memory().policy());
+  }
+
+  void finish(const std::function<void()>& after_step = {}) {
+    const auto steps = golden_.config()["steps"].get<int64_t>();
+    std::vector<int64_t> tokens;
+    for (int64_t step = 0; step < steps; ++step) {
+      const int32_t token = argmax(session_.logits());
+      tokens.push_back(token);
+      session_.append({&token, 1});
+      keep_logits();
+      if (after_step) after_step();
+    }
+    EXPECT_EQ(tokens, golden_.integers("out.tokens")) << golden_.name();
+    testing::expect_close(logits_, golden_.floats("out.logits"), golden_.abs_tolerance(),
+                          golden_.rel_tolerance(), golden_.name() + "/out.logits");
+  }
+
+  // Positions held by every layer and KV head against "<name>_flat" and "<name>_offsets".
+  void expect_positions(const std::string& name) const {
+    std::vector<int64_t> flat, offsets = {0};
+    const MemoryShape& shape = memory().shape();
+    for (int64_t layer = 0; layer < shape.layers(); ++layer) {
+      for (int64_t head = 0; head < shape.kv_heads; ++head) {
+        const PagedRows& rows = memory().rows(layer, head);
+        for (int64_t row = 0; row < rows.rows(); ++row) flat.push_back(rows.position(row));
+        offsets.push_back(std::ssize(flat));
+      }
+    }
+    EXPECT_EQ(flat, golden_.integers(name + "_flat")) << golden_.name();
+    EXPECT_EQ(offsets, golden_.integers(name + "_offsets")) << golden_.name();
+  }
+
+ private:
+  void keep_logits() {
+    logits_.insert(logits_.end(), session_.logits().begin(), session_.logits().end());
+  }
+
+  const GoldenCase& golden_;
+  ThreadPool pool_;
+  Session session_;
+  std::vector<float> logits_;
+};
+
+// Runs `check` on every whole run of a file; skips where file or model is missing.
+template <typename Check>
+void for_each_run(const std::string& stem, const Check& check) {
+  const auto file = testing::GoldenFile::open(stem);
+  const auto model = policy_model();
+  if (!file || !model) GTEST_SKIP() << stem << ".safetensors or its model";
+  int checked = 0;
+  for (const GoldenCase& golden : file->cases()) {
+    if (golden.kind() != "e2e") continue;
+    ++checked;
+    check(golden, *model);
+  }
+  EXPECT_GT(checked, 0);
+}
+
+TEST(GoldenPolicyRuns, Cake) {
+  for_each_run("30-cake", [](const GoldenCase& golden, DecoderModel& model) {
+    const auto& c = golden.config();
+    const int64_t window = c["window"], total = c["total_budget"];
+    const std::string spec =
+        concat("cake(rows=", total / model.config().layers + window, ",window=", window,
+               ",gamma=", c["gamma"].get<double>(), ",tau1=", c["tau1"].get<double>(),
+               ",tau2=", c["tau2"].get<double>(), ",pool=", c["pool_kernel"].get<int64_t>(),
+               ",cascade=", c["cascading"].get<bool>() ? "on" : "off",
+               ",order=", c["storage_order"].get<std::string>(), ")");
+    GreedyRun run(golden, model, spec);
+    const auto& cake = run.policy<Cake>();
+    EXPECT_EQ(std::vector<int64_t>(cake.budgets().begin(), cake.budgets().end()),
+              golden.integers("out.budgets"))
+        << golden.name();
+    testing::expect_close({cake.preferences().begin(), cake.preferences().end()},
+                          golden.floats("out.preference"), golden.abs_tolerance(),
+                          golden.rel_tolerance(), golden.name() + "/out.preference");
+    run.expect_positions("out.kept_after_prefill");
+    run.finish();
+    run.expect_positions("out.kept_end");
+  });
+}
+
+}  // namespace
+}  // namespace mneme
