@@ -62,7 +62,9 @@ class PolicyRows {
   // Keeps only the rows with these indices (increasing) of one KV head, at once or at the commit.
   // One call for each head and step where it has to wait.
   virtual void keep(int64_t layer, int64_t head, std::span<const int64_t> indices) = 0;
-  // Whether keep() acts at once.
+  // The same for all rows but one.
+  virtual void drop(int64_t layer, int64_t head, int64_t index) = 0;
+  // Whether these act at once.
   virtual bool at_once() const = 0;
 };
 

@@ -78,8 +78,20 @@ class PagedMemory::Keeper final : public PolicyRows {
       memory_.rows_[at].keep_rows(indices);
       return;
     }
-    MNEME_ASSERT(!memory_.kept_[at].has_value());
-    memory_.kept_[at].emplace(indices.begin(), indices.end());
+    Pending& pending = memory_.pending_[at];
+    MNEME_ASSERT(!pending.cut && pending.dropped < 0);
+    pending.cut = true;
+    pending.kept.assign(indices.begin(), indices.end());
+  }
+  void drop(int64_t layer, int64_t head, int64_t row) override {
+    const size_t at = memory_.index(layer, head);
+    if (at_once()) {
+      memory_.rows_[at].drop_row(row);
+      return;
+    }
+    Pending& pending = memory_.pending_[at];
+    MNEME_ASSERT(!pending.cut && pending.dropped < 0);
+    pending.dropped = row;
   }
 
  private:
@@ -99,7 +111,7 @@ PagedMemory::PagedMemory(std::string spec, RowFormat format, std::unique_ptr<Cac
   format_.validate();
   const auto heads = static_cast<size_t>(shape().layers() * shape().kv_heads);
   rows_.assign(heads, PagedRows(format_));
-  kept_.resize(heads);
+  pending_.resize(heads);
 }
 
 Capabilities PagedMemory::capabilities() const {
@@ -339,10 +351,11 @@ void PagedMemory::commit() {
   length_ += step_.tokens;
   if (step_.following == 0) queries_.reset();
   step_ = {};
-  for (size_t i = 0; i < kept_.size(); ++i) {
-    if (!kept_[i]) continue;
-    rows_[i].keep_rows(*kept_[i]);
-    kept_[i].reset();
+  for (size_t i = 0; i < pending_.size(); ++i) {
+    if (pending_[i].cut) rows_[i].keep_rows(pending_[i].kept);
+    if (pending_[i].dropped >= 0) rows_[i].drop_row(pending_[i].dropped);
+    pending_[i].cut = false;
+    pending_[i].dropped = -1;
   }
   policy_->committed();
   for (int64_t layer = 0; layer < shape().layers(); ++layer) drop_unseen(layer, length_);
@@ -357,7 +370,10 @@ void PagedMemory::drop_unseen(int64_t layer, int64_t length) {
 
 void PagedMemory::abort() {
   for (PagedRows& rows : rows_) rows.truncate_positions(length_);
-  for (auto& kept : kept_) kept.reset();
+  for (Pending& pending : pending_) {
+    pending.cut = false;
+    pending.dropped = -1;
+  }
   policy_->aborted();
   if (length_ == 0) {
     queries_.reset();

@@ -85,8 +85,13 @@ class PagedMemory final : public SequenceMemory {
   int64_t peak_bytes_ = 0;
   int64_t budget_bytes_ = 0;
   std::optional<QueryWindow> queries_;  // while a text is being read in parts
-  // [layers * kv_heads] rows to keep once the step counts, where that differs from all.
-  std::vector<std::optional<std::vector<int64_t>>> kept_;
+  // What is left of each head's rows once the step counts.
+  struct Pending {
+    bool cut = false;  // to `kept`
+    std::vector<int64_t> kept;
+    int64_t dropped = -1;  // -1: none
+  };
+  std::vector<Pending> pending_;  // [layers * kv_heads]
 };
 
 }  // namespace mneme

@@ -232,6 +232,11 @@ void PagedRows::keep_rows(std::span<const int64_t> indices) {
   if (hidden_ >= kPageRows / 2) compact();
 }
 
+void PagedRows::drop_row(int64_t row) {
+  hide_slot(slot_of(row));
+  if (hidden_ >= kPageRows / 2) compact();
+}
+
 void PagedRows::compact() {
   int64_t kept = 0, first_moved = 0;
   while (first_moved < pages() && views_[static_cast<size_t>(first_moved)].hidden == 0)

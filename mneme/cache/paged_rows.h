@@ -70,6 +70,8 @@ class PagedRows {
   // freed once there is half a page of it. Positions stay theirs. Allocates only where a page is
   // shared with a fork or had consecutive positions before.
   void keep_rows(std::span<const int64_t> indices);
+  // The same for all rows but one.
+  void drop_row(int64_t row);
 
   // Pages and tables, reserved room included.
   int64_t resident_bytes() const;

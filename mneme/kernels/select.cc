@@ -241,6 +241,30 @@ int64_t select_top_k(std::span<const float> scores, int64_t k, SelectOrder order
   return count;
 }
 
+int64_t select_weakest(std::span<const float> scores) {
+  MNEME_CHECK(!scores.empty(), "select_weakest: expected at least one score, got none");
+  // Four chains of comparisons, of every fourth score each.
+  constexpr size_t kChains = 4;
+  size_t weakest[kChains] = {};
+  float lowest[kChains];
+  bool ordered = true;
+  std::fill_n(lowest, kChains, std::numeric_limits<float>::infinity());
+  for (size_t i = 0; i < scores.size(); ++i) {
+    const size_t chain = i % kChains;
+    const bool lower = scores[i] <= lowest[chain];  // of equal ones the last
+    lowest[chain] = lower ? scores[i] : lowest[chain];
+    weakest[chain] = lower ? i : weakest[chain];
+    ordered &= scores[i] == scores[i];
+  }
+  if (!ordered) refuse_nan("select_weakest", scores);
+  size_t best = 0;
+  for (size_t chain = 1; chain < std::min(kChains, scores.size()); ++chain) {
+    const bool equal = lowest[chain] == lowest[best];
+    if (lowest[chain] < lowest[best] || (equal && weakest[chain] > weakest[best])) best = chain;
+  }
+  return static_cast<int64_t>(weakest[best]);
+}
+
 int64_t select_at_least(std::span<const float> scores, float threshold, SelectOrder order,
                         std::span<int32_t> indices) {
   MNEME_CHECK(!std::isnan(threshold), "select_at_least: the threshold is NaN");

@@ -28,6 +28,10 @@ struct SelectScratch {
 int64_t select_top_k(std::span<const float> scores, int64_t k, SelectOrder order,
                      std::span<int32_t> indices, SelectScratch& scratch);
 
+// The one index that select_top_k leaves out when it takes n - 1 of n > 0 scores. Throws Error naming
+// the first NaN.
+int64_t select_weakest(std::span<const float> scores);
+
 // The indices of every score >= threshold -> indices, which has room for n; returns their number.
 // threshold may be infinite, not NaN. Throws Error naming the first NaN.
 int64_t select_at_least(std::span<const float> scores, float threshold, SelectOrder order,

@@ -105,6 +105,27 @@ TEST(Select, AtLeastEqualsAComparison) {
   });
 }
 
+TEST(Select, TheWeakestIsTheOneThatTopKLeavesOut) {
+  Rng rng(5);
+  SelectScratch scratch;
+  for (const int64_t n : {1, 2, 3, 5, 64, 1000}) {
+    for (const int64_t values : {1, 3, 1000000}) {
+      std::vector<float> scores(static_cast<size_t>(n));
+      for (float& score : scores) score = static_cast<float>(rng.below(values)) - 1;
+      std::vector<int32_t> kept(scores.size() - 1);
+      select_top_k(scores, n - 1, SelectOrder::kIndex, kept, scratch);
+      int64_t left_out = 0;
+      while (left_out < n - 1 && kept[static_cast<size_t>(left_out)] == left_out) ++left_out;
+      EXPECT_EQ(select_weakest(scores), left_out) << n << " of " << values;
+    }
+  }
+  const float infinity = std::numeric_limits<float>::infinity();
+  EXPECT_EQ(select_weakest(std::vector<float>{infinity, infinity, infinity}), 2);
+  EXPECT_EQ(select_weakest(std::vector<float>{0.0f, -infinity, 1}), 1);
+  EXPECT_THROW(select_weakest({}), Error);
+  EXPECT_THROW(select_weakest(std::vector<float>{1, std::nanf(""), 0}), Error);
+}
+
 TEST(Select, WritesNothingBehindTheIndices) {
   for_each_target([] {
     SelectScratch scratch;

@@ -113,18 +113,18 @@ std::vector<int64_t> cake_budgets(std::span<const double> preferences, int64_t t
   return cake_adjust(shares, total, cap);
 }
 
-std::vector<float> cake_decode_scores(const SeenWeights& seen, int64_t q_heads, int64_t kv_heads,
-                                      int64_t head, std::span<const int64_t> order, int64_t pool) {
+void cake_decode_scores(const SeenWeights& seen, int64_t q_heads, int64_t kv_heads, int64_t head,
+                        std::span<const int64_t> order, int64_t pool, std::vector<double>& mean,
+                        std::vector<float>& scores) {
   const int64_t ratio = q_heads / kv_heads;
-  std::vector<double> mean(order.size());
+  mean.assign(order.size(), 0.0);
+  scores.resize(order.size());
   for (int64_t h = head * ratio; h < (head + 1) * ratio; ++h) {
     const float* weights = seen.weights + ((seen.queries - 1) * q_heads + h) * seen.stride;
-    for (size_t i = 0; i < order.size(); ++i)
-      mean[i] += double{weights[order[i]]} / static_cast<double>(ratio);
+    for (size_t i = 0; i < order.size(); ++i) mean[i] += double{weights[order[i]]};
   }
-  std::vector<float> scores(order.size());
+  for (double& value : mean) value /= static_cast<double>(ratio);
   average_pool(mean, pool, scores);
-  return scores;
 }
 
 Cake::Cake(const MemoryShape& shape, const CakeOptions& options)
@@ -257,29 +257,35 @@ void Cake::cut_layer(int64_t layer, int64_t budget, PolicyRows& rows) {
 }
 
 // All rows of a head in the order pooling runs over.
-std::vector<int64_t> Cake::order_of(int64_t layer, int64_t head, const PagedRows& rows) const {
-  std::vector<int64_t> order(static_cast<size_t>(rows.rows()));
+void Cake::order_rows(int64_t layer, int64_t head, const PagedRows& rows,
+                      std::vector<int64_t>& order) const {
+  order.resize(static_cast<size_t>(rows.rows()));
   std::iota(order.begin(), order.end(), int64_t{0});
-  if (!options_.score_order) return order;
+  if (!options_.score_order) return;
   std::vector<int32_t> positions(order.size());
   for (size_t row = 0; row < order.size(); ++row)
     positions[row] = rows.position(static_cast<int64_t>(row));
   const std::vector<int32_t>& known = state_.order[index(layer, head)];
-  for (size_t i = 0; i < order.size(); ++i) {
-    if (i < known.size())
-      order[i] = std::ranges::lower_bound(positions, known[i]) - positions.begin();
-  }
-  return order;  // rows that came since are the newest, in place already
+  // Rows that came since are the newest, in place already.
+  for (size_t i = 0; i < known.size(); ++i)
+    order[i] = std::ranges::lower_bound(positions, known[i]) - positions.begin();
 }
 
 void Cake::cut_while_decoding(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows) {
+  thread_local std::vector<int64_t> order;
+  thread_local std::vector<double> mean;
+  thread_local std::vector<float> scores;
   const int64_t layer = step.layer.layer, budget = state_.budgets[static_cast<size_t>(layer)];
   for (int64_t head = 0; head < shape().kv_heads; ++head) {
     const PagedRows& held = rows.of(layer, head);
-    const std::vector<int64_t> order = order_of(layer, head, held);
+    order_rows(layer, head, held, order);
     const auto judged = std::span(order).first(order.size() - static_cast<size_t>(options_.window));
-    const std::vector<float> scores =
-        cake_decode_scores(seen, shape().q_heads, shape().kv_heads, head, judged, options_.pool);
+    cake_decode_scores(seen, shape().q_heads, shape().kv_heads, head, judged, options_.pool, mean,
+                       scores);
+    if (std::ssize(judged) == budget + 1 && !options_.score_order) {
+      rows.drop(layer, head, select_weakest(scores));
+      continue;
+    }
     std::vector<int64_t> kept;
     for (const int32_t slot : best(scores, budget, SelectOrder::kRank))
       kept.push_back(judged[static_cast<size_t>(slot)]);

@@ -55,10 +55,12 @@ std::vector<int64_t> cake_adjust(std::span<const double> shares, int64_t total, 
 // to nothing finite.
 std::vector<int64_t> cake_budgets(std::span<const double> preferences, int64_t total, int64_t cap);
 
-// Scores of the rows before the window while decoding: seen holds the newest query's weights, `order`
-// the rows in the order pooling runs over. [rows - window], in that order.
-std::vector<float> cake_decode_scores(const SeenWeights& seen, int64_t q_heads, int64_t kv_heads,
-                                      int64_t head, std::span<const int64_t> order, int64_t pool);
+// Scores of a KV head's rows before the window while decoding -> scores, one for each entry of
+// `order`: the rows in the order pooling runs over. seen holds the newest query's weights; `mean` is
+// scratch.
+void cake_decode_scores(const SeenWeights& seen, int64_t q_heads, int64_t kv_heads, int64_t head,
+                        std::span<const int64_t> order, int64_t pool, std::vector<double>& mean,
+                        std::vector<float>& scores);
 
 class Cake final : public CachePolicy {
  public:
@@ -92,7 +94,8 @@ class Cake final : public CachePolicy {
   void judge_text(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows);
   void cut_layer(int64_t layer, int64_t budget, PolicyRows& rows);
   void cut_while_decoding(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows);
-  std::vector<int64_t> order_of(int64_t layer, int64_t head, const PagedRows& rows) const;
+  void order_rows(int64_t layer, int64_t head, const PagedRows& rows,
+                  std::vector<int64_t>& order) const;
 
   struct State {
     std::vector<double> preferences;  // [layers]

@@ -146,8 +146,10 @@ void check_decode(const GoldenCase& golden) {
       std::iota(order.begin(), order.end(), int64_t{0});
       if (stored > budget + window) {
         order.resize(static_cast<size_t>(stored - window));
-        const auto scores =
-            cake_decode_scores(weights.seen, heads, kv_heads, head, order, c["pool_kernel"]);
+        std::vector<double> mean;
+        std::vector<float> scores;
+        cake_decode_scores(weights.seen, heads, kv_heads, head, order, c["pool_kernel"], mean,
+                           scores);
         std::vector<int32_t> chosen(static_cast<size_t>(std::min(budget, stored - window)));
         SelectScratch scratch;
         select_top_k(scores, budget, SelectOrder::kIndex, chosen, scratch);

@@ -36,6 +36,11 @@ void H2o::kept(int64_t layer, int64_t head, std::span<const int64_t> indices) {
   sums.resize(indices.size());
 }
 
+void H2o::dropped(int64_t layer, int64_t head, int64_t row) {
+  std::vector<double>& sums = next_sums_[index(layer, head)];
+  sums.erase(sums.begin() + row);
+}
+
 void H2o::committed() {
   PromptEviction::committed();
   sums_ = next_sums_;

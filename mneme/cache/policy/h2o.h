@@ -28,6 +28,7 @@ class H2o final : public PromptEviction {
   int64_t newest_rows(int64_t limit) const override { return limit - limit / 2; }
   void score(const Candidates& candidates, std::span<float> scores) override;
   void kept(int64_t layer, int64_t head, std::span<const int64_t> indices) override;
+  void dropped(int64_t layer, int64_t head, int64_t row) override;
   size_t index(int64_t layer, int64_t head) const {
     return static_cast<size_t>(layer * shape().kv_heads + head);
   }

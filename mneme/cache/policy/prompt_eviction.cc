@@ -70,6 +70,13 @@ void PromptEviction::leave(const PolicyStep& step, const SeenWeights& seen, Poli
     scores.assign(static_cast<size_t>(judged), 0.0f);
     score({step, seen, held, head}, scores);
     const int64_t count = std::clamp<int64_t>(limit - fixed, 0, judged - sink);
+    if (count == judged - sink - 1) {
+      const int64_t weakest =
+          sink + select_weakest(std::span(scores).subspan(static_cast<size_t>(sink)));
+      dropped(layer, head, weakest);
+      rows.drop(layer, head, weakest);
+      continue;
+    }
     best.resize(static_cast<size_t>(count));
     select_top_k(std::span(scores).subspan(static_cast<size_t>(sink)), count, SelectOrder::kIndex,
                  best, scratch);

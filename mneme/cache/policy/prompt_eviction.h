@@ -64,7 +64,10 @@ class PromptEviction : public CachePolicy {
     return options_.window;
   }
   virtual bool cuts_while_decoding() const { return false; }
-  // The rows of a head that will be left.
+  // The row of a head that will go, or the rows that will be left.
+  virtual void dropped(int64_t layer, int64_t head, int64_t index) {
+    (void)layer, (void)head, (void)index;
+  }
   virtual void kept(int64_t layer, int64_t head, std::span<const int64_t> indices) {
     (void)layer, (void)head, (void)indices;
   }
