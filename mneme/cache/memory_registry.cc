@@ -28,6 +28,7 @@ std::optional<Number> number_from(std::string_view text) {
 
 // What is wrong with `value` as this parameter, or empty.
 std::string fault_of(const ParameterInfo& parameter, const std::string& value) {
+  if (parameter.type == ParameterInfo::Type::kText) return "";
   if (parameter.type == ParameterInfo::Type::kChoice) {
     if (std::ranges::find(parameter.choices, value) != parameter.choices.end()) return "";
     return concat("'", parameter.name, "' must be one of ", join(parameter.choices), "; got '",
@@ -59,6 +60,7 @@ int64_t Parameters::integer(std::string_view name) const {
 }
 double Parameters::real(std::string_view name) const { return *number_from<double>(value(name)); }
 const std::string& Parameters::choice(std::string_view name) const { return value(name); }
+const std::string& Parameters::text(std::string_view name) const { return value(name); }
 
 void MemoryRegistry::add(MemoryEntry entry) {
   MNEME_CHECK(std::ranges::find(entries_, entry.name, &MemoryEntry::name) == entries_.end(),
