@@ -1,11 +1,18 @@
 #include "mneme/cache/builtin_policies.h"
 
+#include <algorithm>
+#include <charconv>
+
 #include "mneme/cache/policy/cake.h"
+#include "mneme/cache/policy/delta.h"
 #include "mneme/cache/policy/h2o.h"
+#include "mneme/cache/policy/hylra.h"
 #include "mneme/cache/policy/simple_scores.h"
 #include "mneme/cache/policy/sliding.h"
 #include "mneme/cache/policy/snapkv.h"
 #include "mneme/cache/policy/tova.h"
+
+#include "mneme/core/error.h"
 
 namespace mneme {
 namespace {
@@ -39,6 +46,28 @@ std::vector<ParameterInfo> with_budget(std::vector<ParameterInfo> own = {}) {
 RowBudget budget_of(const Parameters& parameters) {
   const int64_t rows = parameters.integer("rows");
   return {.share = rows > 0 ? 0 : parameters.real("budget"), .rows = rows};
+}
+
+ParameterInfo text(const char* name, const char* fallback, const char* help) {
+  return {.name = name, .type = Type::kText, .fallback = fallback, .help = help};
+}
+
+// "0:1:15" -> {0, 1, 15}; `nothing` -> {}. Throws Error on anything else.
+std::vector<int64_t> numbers_of(const Parameters& parameters, const char* name,
+                                std::string_view nothing) {
+  const std::string& value = parameters.text(name);
+  std::vector<int64_t> numbers;
+  if (value == nothing) return numbers;
+  for (size_t at = 0; at <= value.size();) {
+    const size_t end = std::min(value.find(':', at), value.size());
+    int64_t number = 0;
+    const auto [stop, error] = std::from_chars(value.data() + at, value.data() + end, number);
+    MNEME_CHECK(error == std::errc() && stop == value.data() + end, "'", name, "' must be '",
+                nothing, "' or whole numbers joined by ':', as 0:1:15; got '", value, "'");
+    numbers.push_back(number);
+    at = end + 1;
+  }
+  return numbers;
 }
 
 // A policy built from a shape and its parameters.
@@ -189,6 +218,59 @@ MemoryEntry streaming() {
       }));
 }
 
+constexpr const char* kEverything = "every row in every layer: it saves reading, not bytes";
+
+MemoryEntry delta() {
+  return {
+      .name = "delta",
+      .kind = "row policy",
+      .summary = "keeps all; most layers read a few pages that a few layers choose, token by token",
+      .paper = "DELTA: Dynamic Layer-Aware Token Attention, 2025 (arXiv 2510.09883)",
+      .state = kEverything,
+      .parameters = {text("layers", "auto", "full layers, as 0:1:2:15:23; auto: by depth"),
+                     integer("page", "64", 1, 1 << 20, "rows of a page"),
+                     integer("pages", "16", 1, 1 << 30, "pages a sparse layer reads"),
+                     integer("recent", "2", 0, 1 << 20, "newest pages among them")},
+      .source = "mneme/cache/policy/delta.h",
+      .apply = policy([](const MemoryShape& shape, const Parameters& p) {
+        return std::make_unique<Delta>(shape,
+                                       DeltaOptions{.full_layers = numbers_of(p, "layers", "auto"),
+                                                    .page = p.integer("page"),
+                                                    .pages = p.integer("pages"),
+                                                    .recent = p.integer("recent")});
+      })};
+}
+
+MemoryEntry hylra() {
+  return {
+      .name = "hylra",
+      .kind = "row policy",
+      .summary = "keeps all; some layers attend in full, the others read the blocks those chose",
+      .paper = "HyLRA: Hybrid Layer Reuse Attention, 2026 (arXiv 2602.00777)",
+      .state = kEverything,
+      .parameters = {text("profile", "none",
+                          "file of `mneme profile hylra`: which layer reads whose blocks"),
+                     text("plan", "guess",
+                          "the same by hand: -1 or a layer for each layer, as -1:0:-1:2"),
+                     integer("block", "64", 1, 1 << 20, "rows of a block"),
+                     integer("blocks", "16", 1, 1 << 30, "blocks a reading layer reads"),
+                     integer("sink", "1", 0, 1 << 20, "first blocks among them"),
+                     integer("recent", "2", 1, 1 << 20, "newest blocks among them")},
+      .source = "mneme/cache/policy/hylra.h",
+      .apply = policy([](const MemoryShape& shape, const Parameters& p) {
+        HylraOptions options{.plan = numbers_of(p, "plan", "guess"),
+                             .block = p.integer("block"),
+                             .blocks = p.integer("blocks"),
+                             .sink = p.integer("sink"),
+                             .recent = p.integer("recent")};
+        if (p.text("profile") != "none") {
+          MNEME_CHECK(options.plan.empty(), "hylra: a profile and a plan, expected one of them");
+          options.plan = read_hylra_plan(p.text("profile"), shape.model_fingerprint);
+        }
+        return std::make_unique<Hylra>(shape, options);
+      })};
+}
+
 }  // namespace
 
 void add_builtin_policies(MemoryRegistry& registry) {
@@ -201,6 +283,8 @@ void add_builtin_policies(MemoryRegistry& registry) {
   registry.add(knorm());
   registry.add(streaming());
   registry.add(random_rows());
+  registry.add(delta());
+  registry.add(hylra());
 }
 
 }  // namespace mneme

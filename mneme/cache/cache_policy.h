@@ -92,6 +92,8 @@ class CachePolicy {
   virtual bool evicts() const { return false; }
   // A text is best run in one step: rows leave layer by layer, so that only one layer is whole.
   virtual bool wants_whole_text() const { return false; }
+  // A token alone is answered otherwise than in a step of several: rows go or fewer are read.
+  virtual bool decodes_apart() const { return false; }
   // Why a step of `tokens` tokens that ends at `end` cannot be; empty when it can. Asked by plan().
   virtual std::string refusal(int64_t tokens, int64_t end, int64_t following) const {
     (void)tokens, (void)end, (void)following;

@@ -52,6 +52,9 @@ struct Capabilities {
   // Judges a text when it ends and lets rows go then: a text should be appended whole, at best in
   // one step, where only one layer at a time holds all of its rows.
   bool whole_text = false;
+  // A token alone is answered otherwise than in a step of several: while decoding, rows are let go or
+  // fewer of them read. What measures decoding must go token by token.
+  bool decodes_apart = false;
 };
 
 struct StepPlan {

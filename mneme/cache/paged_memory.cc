@@ -120,7 +120,8 @@ Capabilities PagedMemory::capabilities() const {
           .persist = true,
           .exact = policy_->exact(),
           .beyond_context = policy_->bounded(),
-          .whole_text = policy_->wants_whole_text()};
+          .whole_text = policy_->wants_whole_text(),
+          .decodes_apart = policy_->decodes_apart()};
 }
 
 int64_t PagedMemory::settled_bytes(int64_t layer, int64_t head, int64_t length) const {

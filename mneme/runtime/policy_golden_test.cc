@@ -7,6 +7,8 @@
 #include "mneme/cache/memory_registry.h"
 #include "mneme/cache/paged_memory.h"
 #include "mneme/cache/policy/cake.h"
+#include "mneme/cache/policy/delta.h"
+#include "mneme/cache/policy/hylra.h"
 #include "mneme/core/error.h"
 #include "mneme/models/tiny_model_testing.h"
 #include "mneme/runtime/sampler.h"
@@ -119,6 +121,73 @@ TEST(GoldenPolicyRuns, Cake) {
     run.expect_positions("out.kept_after_prefill");
     run.finish();
     run.expect_positions("out.kept_end");
+  });
+}
+
+std::string joined(const std::vector<int64_t>& numbers) {
+  std::string text;
+  for (const int64_t number : numbers) text += (text.empty() ? "" : ":") + std::to_string(number);
+  return text;
+}
+
+// Ragged lists, one for each push.
+struct Lists {
+  std::vector<int64_t> flat, offsets = {0};
+  void push(std::span<const int32_t> ids) {
+    flat.insert(flat.end(), ids.begin(), ids.end());
+    offsets.push_back(std::ssize(flat));
+  }
+  // Where fewer than all were to be chosen nothing was published: all there are.
+  void push_or_all(std::span<const int32_t> ids, int64_t all) {
+    if (!ids.empty()) return push(ids);
+    for (int64_t id = 0; id < all; ++id) flat.push_back(id);
+    offsets.push_back(std::ssize(flat));
+  }
+  void expect(const GoldenCase& golden, const std::string& name) const {
+    EXPECT_EQ(flat, golden.integers(name + "_flat")) << golden.name();
+    EXPECT_EQ(offsets, golden.integers(name + "_offsets")) << golden.name();
+  }
+};
+
+TEST(GoldenPolicyRuns, Delta) {
+  for_each_run("18-delta", [](const GoldenCase& golden, DecoderModel& model) {
+    const auto& c = golden.config();
+    const int64_t page = c["page"];
+    GreedyRun run(golden, model,
+                  concat("delta(layers=", joined(c["full_layers"].get<std::vector<int64_t>>()),
+                         ",page=", page, ",pages=", c["subset_pages"].get<int64_t>(),
+                         ",recent=", c["recent_pages"].get<int64_t>(), ")"));
+    const auto& delta = run.policy<Delta>();
+    Lists lists;
+    run.finish([&] {
+      for (int64_t layer = 0; layer < model.config().layers; ++layer) {
+        if (delta.role(layer) == DeltaRole::kSelect)
+          lists.push_or_all(delta.chosen(layer), (run.memory().length() + page - 1) / page);
+      }
+    });
+    lists.expect(golden, "out.pages");
+    EXPECT_EQ(delta.attended_rows(), golden.integers("out.attended_tokens")[0]) << golden.name();
+  });
+}
+
+TEST(GoldenPolicyRuns, Hylra) {
+  for_each_run("14-hylra", [](const GoldenCase& golden, DecoderModel& model) {
+    const auto& c = golden.config();
+    const auto plan = c["policy"].get<std::vector<int64_t>>();
+    const int64_t block = c["block"];
+    GreedyRun run(golden, model,
+                  concat("hylra(plan=", joined(plan), ",block=", block, ",blocks=",
+                         c["keep_blocks"].get<int64_t>(), ",sink=", c["sink_blocks"].get<int64_t>(),
+                         ",recent=", c["recent_blocks"].get<int64_t>(), ")"));
+    Lists lists;
+    run.finish([&] {
+      for (int64_t layer = 0; layer < std::ssize(plan); ++layer) {
+        if (plan[static_cast<size_t>(layer)] == -1)
+          lists.push_or_all(run.policy<Hylra>().published(layer),
+                            (run.memory().length() + block - 1) / block);
+      }
+    });
+    lists.expect(golden, "out.blocks");
   });
 }
 

@@ -69,6 +69,7 @@ class Cake final : public CachePolicy {
   std::unique_ptr<CachePolicy> clone() const override { return std::make_unique<Cake>(*this); }
   bool evicts() const override { return true; }
   bool wants_whole_text() const override { return true; }
+  bool decodes_apart() const override { return true; }
   std::string refusal(int64_t tokens, int64_t end, int64_t following) const override;
   int64_t settled_rows(int64_t layer, int64_t length) const override;
   int64_t query_window() const override { return options_.window; }

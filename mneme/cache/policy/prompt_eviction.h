@@ -29,6 +29,7 @@ class PromptEviction : public CachePolicy {
 
   bool evicts() const override { return true; }
   bool wants_whole_text() const override { return true; }
+  bool decodes_apart() const override { return cuts_while_decoding(); }
   std::string refusal(int64_t tokens, int64_t end, int64_t following) const override;
   int64_t settled_rows(int64_t layer, int64_t length) const override;
   void enter(const PolicyStep& step, const PolicyRows& rows) override;
