@@ -5,6 +5,7 @@
 
 #include "mneme/cache/policy/cake.h"
 #include "mneme/cache/policy/delta.h"
+#include "mneme/cache/policy/gemfilter.h"
 #include "mneme/cache/policy/h2o.h"
 #include "mneme/cache/policy/hylra.h"
 #include "mneme/cache/policy/simple_scores.h"
@@ -271,6 +272,42 @@ MemoryEntry hylra() {
       })};
 }
 
+MemoryEntry gemfilter() {
+  return {
+      .name = "gemfilter",
+      .kind = "prompt filter",
+      .summary = "an early layer picks the prompt's tokens, the model reads only those",
+      .paper = "Discovering the Gems in Early Layers, 2024 (arXiv 2409.17422)",
+      .state = "of the tokens kept, in whatever the rest of the spec stores them",
+      .parameters = {integer("layer", "-1", -1, 1 << 20,
+                             "the picking layer; -1: the one nearest to 0.42 of the depth"),
+                     integer("keep", "1024", 1, 1 << 30, "tokens kept"),
+                     real("budget", "0", 0, 1,
+                          "share of the prompt's tokens instead; 0: keep counts"),
+                     integer("pool", "5", 1, 999, "neighbours scores are averaged over, odd"),
+                     integer("first", "0", 0, 1 << 20, "first tokens that always stay"),
+                     integer("last", "0", 0, 1 << 20, "last tokens that always stay"),
+                     {.name = "score",
+                      .type = Type::kChoice,
+                      .fallback = "product",
+                      .choices = {"product", "softmax"},
+                      .help = "what is summed over heads: raw products, as the paper, or weights"}},
+      .source = "mneme/cache/policy/gemfilter.h",
+      .apply = [](const Parameters& p, MemoryParts& parts) {
+        const double budget = p.real("budget");
+        const GemFilterOptions options{
+            .layer = p.integer("layer"),
+            .keep = budget > 0 ? RowBudget{.share = budget} : RowBudget{.rows = p.integer("keep")},
+            .pool = p.integer("pool"),
+            .force_first = p.integer("first"),
+            .force_last = p.integer("last"),
+            .softmax = p.choice("score") == "softmax"};
+        parts.filter = [options](const MemoryShape& shape) {
+          return std::make_shared<GemFilter>(shape, options);
+        };
+      }};
+}
+
 }  // namespace
 
 void add_builtin_policies(MemoryRegistry& registry) {
@@ -285,6 +322,7 @@ void add_builtin_policies(MemoryRegistry& registry) {
   registry.add(random_rows());
   registry.add(delta());
   registry.add(hylra());
+  registry.add(gemfilter());
 }
 
 }  // namespace mneme

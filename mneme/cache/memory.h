@@ -90,6 +90,8 @@ struct StateTensor {
   std::vector<std::byte> bytes;
 };
 
+class PromptFilter;
+
 class SequenceMemory {
  public:
   virtual ~SequenceMemory() = default;
@@ -101,6 +103,8 @@ class SequenceMemory {
 
   // Tokens written so far: the position of the next one.
   virtual int64_t length() const = 0;
+  // What chooses the tokens of a text that are written (prompt_filter.h); null: all of them are.
+  virtual const PromptFilter* prompt_filter() const { return nullptr; }
 
   // following: tokens of the same text that later steps will bring; 0: the text ends with this step.
   virtual StepPlan plan(int64_t tokens, int64_t following = 0) const = 0;
@@ -131,6 +135,8 @@ class SequenceMemory {
   virtual int64_t resident_bytes() const = 0;
   // The largest resident_bytes() since it was made, the inside of steps included.
   virtual int64_t peak_bytes() const = 0;
+  // Counts bytes that were held on behalf of this memory while it held `resident_bytes()` itself.
+  virtual void count_peak(int64_t bytes) = 0;
   // What an f16 cache of every token seen would take. Never to be reported as resident.
   int64_t logical_bytes() const { return length() * shape().f16_bytes_per_token(); }
   // resident_bytes() of an empty memory of this kind after `length` tokens, computed without

@@ -137,7 +137,8 @@ std::unique_ptr<SequenceMemory> MemoryRegistry::build(std::string_view text,
   const RowFormat format = parts.format.value_or(RowFormat{});
   auto policy = parts.policy ? parts.policy(shape) : std::make_unique<KeepAll>(shape);
   return std::make_unique<PagedMemory>(canonical(text), format, std::move(policy),
-                                       parts.rotate_keys);
+                                       parts.rotate_keys,
+                                       parts.filter ? parts.filter(shape) : nullptr);
 }
 
 std::string MemoryRegistry::canonical(std::string_view text) const {

@@ -44,16 +44,18 @@ class Parameters {
   std::vector<std::pair<std::string, std::string>> values_;
 };
 
-// What the terms of a spec put together: at most one row format and one policy.
+// What the terms of a spec put together: at most one row format, one policy and one prompt filter.
 struct MemoryParts {
   std::optional<RowFormat> format;
-  PolicyMaker policy;        // of a shape; throws Error where the policy does not fit it
+  PolicyMaker policy;  // of a shape; throws Error where the policy does not fit it
+  std::function<std::shared_ptr<const PromptFilter>(const MemoryShape&)> filter;
   bool rotate_keys = false;  // see PagedMemory
 };
 
 struct MemoryEntry {
   std::string name;
-  std::string kind;     // "row format" or "row policy": a spec takes at most one term of each kind
+  // "row format", "row policy" or "prompt filter": a spec takes at most one term of each kind.
+  std::string kind;
   std::string summary;  // one line
   std::string paper;
   std::string state;  // bytes as a formula

@@ -99,11 +99,12 @@ class PagedMemory::Keeper final : public PolicyRows {
 };
 
 PagedMemory::PagedMemory(std::string spec, RowFormat format, std::unique_ptr<CachePolicy> policy,
-                         bool rotate_keys)
+                         bool rotate_keys, std::shared_ptr<const PromptFilter> filter)
     : spec_(std::move(spec)),
       format_(format),
       policy_(std::move(policy)),
-      rotate_keys_(rotate_keys) {
+      rotate_keys_(rotate_keys),
+      filter_(std::move(filter)) {
   MNEME_ASSERT(policy_ != nullptr);
   check(shape());
   format_.k_dim = shape().k_dim;
@@ -115,12 +116,14 @@ PagedMemory::PagedMemory(std::string spec, RowFormat format, std::unique_ptr<Cac
 }
 
 Capabilities PagedMemory::capabilities() const {
-  return {.trim = !policy_->evicts(),
+  // The tokens behind filtered rows are not those of the text: a file of rows alone is not enough.
+  const bool filtered = filter_ != nullptr;
+  return {.trim = !policy_->evicts() && !filtered,
           .fork = true,
-          .persist = true,
-          .exact = policy_->exact(),
-          .beyond_context = policy_->bounded(),
-          .whole_text = policy_->wants_whole_text(),
+          .persist = !filtered,
+          .exact = policy_->exact() && !filtered,
+          .beyond_context = policy_->bounded() && !filtered,
+          .whole_text = policy_->wants_whole_text() || filtered,
           .decodes_apart = policy_->decodes_apart()};
 }
 
@@ -421,7 +424,8 @@ void PagedMemory::trim(int64_t length) {
 
 std::unique_ptr<SequenceMemory> PagedMemory::fork() const {
   MNEME_CHECK(step_.tokens == 0, "fork: a step is under way");
-  auto copy = std::make_unique<PagedMemory>(spec_, format_, policy_->clone(), rotate_keys_);
+  auto copy =
+      std::make_unique<PagedMemory>(spec_, format_, policy_->clone(), rotate_keys_, filter_);
   copy->rows_ = rows_;
   copy->length_ = length_;
   copy->budget_bytes_ = budget_bytes_;

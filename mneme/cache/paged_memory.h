@@ -6,6 +6,7 @@
 // window of their own too. Tests: paged_memory_test.cc.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "mneme/cache/cache_policy.h"
 #include "mneme/cache/memory.h"
 #include "mneme/cache/paged_rows.h"
+#include "mneme/cache/prompt_filter.h"
 #include "mneme/cache/query_window.h"
 
 namespace mneme {
@@ -24,13 +26,15 @@ class PagedMemory final : public SequenceMemory {
   // rotate_keys: queries and keys go through an orthonormal Hadamard transform first, which changes
   // no score but the error that quantising keys makes (kernels/hadamard.h).
   // policy: made for the same shape.
+  // filter: chooses the tokens of texts before they are written; may be null.
   PagedMemory(std::string spec, RowFormat format, std::unique_ptr<CachePolicy> policy,
-              bool rotate_keys = false);
+              bool rotate_keys = false, std::shared_ptr<const PromptFilter> filter = nullptr);
 
   const std::string& spec() const override { return spec_; }
   const MemoryShape& shape() const override { return policy_->shape(); }
   Capabilities capabilities() const override;
   int64_t length() const override { return length_; }
+  const PromptFilter* prompt_filter() const override { return filter_.get(); }
   StepPlan plan(int64_t tokens, int64_t following) const override;
   void begin(const StepPlan& plan) override;
   void attend(const LayerStep& step, ThreadPool& pool) override;
@@ -41,6 +45,9 @@ class PagedMemory final : public SequenceMemory {
   std::unique_ptr<SequenceMemory> fork() const override;
   int64_t resident_bytes() const override;
   int64_t peak_bytes() const override { return peak_bytes_; }
+  void count_peak(int64_t bytes) override {
+    peak_bytes_ = std::max(peak_bytes_, resident_bytes() + bytes);
+  }
   int64_t predict_bytes(int64_t length) const override;
   void set_budget(int64_t bytes) override { budget_bytes_ = bytes; }
   // For each layer and head: "L<layer>_H<head>_rows" U8 [rows, row bytes] and
@@ -78,6 +85,7 @@ class PagedMemory final : public SequenceMemory {
   RowFormat format_;
   std::unique_ptr<CachePolicy> policy_;
   bool rotate_keys_;
+  std::shared_ptr<const PromptFilter> filter_;
   std::vector<PagedRows> rows_;  // [layers * kv_heads]
   int64_t length_ = 0;
   StepPlan step_;  // under way; 0 tokens: none

@@ -204,7 +204,7 @@ void Comparer::measure_prompt(ComparisonRow& row, bool is_reference, const Memor
         reporter(row, "answer", 0, options_.generate.max_tokens, &session.memory());
     const Generation answer =
         generate(session, tokenizer_, prompt, options_.generate,
-                 [&](std::string_view) { return report(session.memory().length() - total, 0); });
+                 [&](std::string_view) { return report(std::ssize(session.tokens()) - total, 0); });
     row.text = answer.text;
     row.tokens = answer.tokens;
     row.decode_rate = answer.decode_rate();
@@ -236,8 +236,7 @@ void Comparer::measure_speed(ComparisonRow& row, const Session& session, int64_t
 void Comparer::compare_tail(ComparisonRow& row, const Session& session) {
   const auto reference = reference_tail_->fork();
   const auto tested = session.memory().fork();
-  const auto tail =
-      std::span<const int32_t>(options_.tokens).subspan(static_cast<size_t>(tested->length()));
+  const auto tail = std::span<const int32_t>(options_.tokens).subspan(session.tokens().size());
   const KlDivergence divergence =
       kl_divergence(model_, pool_, *reference, *tested, tail, 64, reporter(row, "divergence"));
   row.prompt_quality = PromptQuality{.divergence = summary_of(divergence)};

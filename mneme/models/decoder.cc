@@ -136,17 +136,19 @@ void DecoderModel::for_each_linear(
 int64_t DecoderModel::workspace_bytes(int64_t tokens, int64_t logit_rows) const {
   const int64_t heads = 2 * config_.q_heads + 2 * config_.kv_heads +
                         2;  // q, mixed, k, v; two rotary tables of two halves
-  const int64_t per_token = 2 * config_.hidden + heads * config_.head_dim + 2 * config_.ffn;
+  const int64_t per_token = 2 * config_.hidden + heads * config_.head_dim;
+  const int64_t feed_forward = std::min(tokens, kFeedForwardRows) * 2 * config_.ffn;
   int64_t scratch = output_->workspace_bytes(logit_rows);
   for_each_linear([&](const Linear& linear, const TensorView&) {
     scratch = std::max(scratch, linear.workspace_bytes(tokens));
   });
-  return (tokens * per_token + logit_rows * config_.vocabulary) *
+  return (tokens * per_token + feed_forward + logit_rows * config_.vocabulary) *
              static_cast<int64_t>(sizeof(float)) +
          scratch;
 }
 
-void DecoderModel::check(std::span<const SequenceStep> steps) const {
+int64_t DecoderModel::check(std::span<const SequenceStep> steps) const {
+  int64_t layers = config_.layers;
   for (size_t i = 0; i < steps.size(); ++i) {
     const SequenceStep& step = steps[i];
     MNEME_CHECK(!step.tokens.empty(), "forward: sequence ", i, " has no tokens");
@@ -154,8 +156,16 @@ void DecoderModel::check(std::span<const SequenceStep> steps) const {
     const MemoryShape& shape = step.memory->shape();
     MNEME_CHECK(shape.q_heads == shape_.q_heads && shape.kv_heads == shape_.kv_heads &&
                     shape.k_dim == shape_.k_dim && shape.v_dim == shape_.v_dim &&
-                    shape.windows == shape_.windows,
+                    shape.layers() >= 1 && shape.layers() <= config_.layers &&
+                    std::ranges::equal(shape.windows,
+                                       std::span(shape_.windows).first(shape.windows.size())),
                 "forward: the memory of sequence ", i, " was made for another model");
+    if (i == 0) layers = shape.layers();
+    MNEME_CHECK(shape.layers() == layers, "forward: the memories of sequences 0 and ", i, " have ",
+                layers, " and ", shape.layers(), " layers");
+    MNEME_CHECK(layers == config_.layers || step.logits == Logits::kNone,
+                "forward: logits are asked for of a run of ", layers, " layers of ",
+                config_.layers);
     for (size_t j = 0; j < i; ++j) {
       MNEME_CHECK(steps[j].memory != step.memory, "forward: sequences ", j, " and ", i,
                   " share one memory; fork it");
@@ -165,6 +175,7 @@ void DecoderModel::check(std::span<const SequenceStep> steps) const {
                   config_.vocabulary - 1, ", got ", token);
     }
   }
+  return layers;
 }
 
 void DecoderModel::prepare(std::span<const SequenceStep> steps, int64_t tokens,
@@ -261,7 +272,7 @@ void DecoderModel::feed_forward(int64_t layer, int64_t tokens, ThreadPool& pool)
 
 std::span<const float> DecoderModel::forward(std::span<const SequenceStep> steps,
                                              ThreadPool& pool) {
-  check(steps);
+  const int64_t layers = check(steps);
   if (steps.empty()) return {};
   int64_t tokens = 0;
   int64_t logit_rows = 0;
@@ -277,9 +288,10 @@ std::span<const float> DecoderModel::forward(std::span<const SequenceStep> steps
     prepare(steps, tokens, logit_rows);
     rms_norm(x_.data(), floats(weights_.layers.front().attention_norm), config_.norm_epsilon,
              tokens, config_.hidden, normed_.data(), pool);
-    for (int64_t layer = 0; layer < config_.layers; ++layer) {
+    for (int64_t layer = 0; layer < layers; ++layer) {
       attention(layer, steps, tokens, pool);
-      feed_forward(layer, tokens, pool);
+      // What comes after the last memory's layer nobody reads.
+      if (layer + 1 < layers || layers == config_.layers) feed_forward(layer, tokens, pool);
     }
     // Rows whose logits are wanted move to the front, so that the largest product runs on them
     // alone.

@@ -81,13 +81,15 @@ class DecoderModel {
   // logits needs.
   int64_t workspace_bytes(int64_t tokens, int64_t logit_rows) const;
 
-  // Runs one step of one or more sequences (distinct memories). Returns the logits asked for, in
+  // Runs one step of one or more sequences (distinct memories). Memories of the model's first layers
+  // only, as many in each, stop it after those: no logits are there to ask for. Returns the logits, in
   // the order of the sequences, [rows, vocabulary], valid until the next call. Throws Error when a
   // token id, a memory or a plan is bad; every memory is then as it was before.
   std::span<const float> forward(std::span<const SequenceStep> steps, ThreadPool& pool);
 
  private:
-  void check(std::span<const SequenceStep> steps) const;
+  // Returns how many layers the step runs.
+  int64_t check(std::span<const SequenceStep> steps) const;
   void set_output(std::unique_ptr<Linear> output);
   void embed(int32_t token, float* out) const;
   void for_each_linear(

@@ -8,6 +8,7 @@
 #include "mneme/cache/paged_memory.h"
 #include "mneme/cache/policy/cake.h"
 #include "mneme/cache/policy/delta.h"
+#include "mneme/cache/policy/gemfilter.h"
 #include "mneme/cache/policy/hylra.h"
 #include "mneme/core/error.h"
 #include "mneme/models/tiny_model_testing.h"
@@ -128,6 +129,42 @@ std::string joined(const std::vector<int64_t>& numbers) {
   std::string text;
   for (const int64_t number : numbers) text += (text.empty() ? "" : ":") + std::to_string(number);
   return text;
+}
+
+TEST(GoldenPolicyRuns, GemFilter) {
+  for_each_run("31-gemfilter", [](const GoldenCase& golden, DecoderModel& model) {
+    const auto& c = golden.config();
+    GreedyRun run(golden, model,
+                  concat("gemfilter(layer=", c["filter_layer"].get<int64_t>(),
+                         ",keep=", c["topk"].get<int64_t>(), ")"));
+    EXPECT_EQ(run.memory().length(), std::ssize(golden.integers("out.selected")));
+    run.finish();
+    // The choice itself, from a pass of its own, in one step and in parts.
+    const auto& filter = dynamic_cast<const GemFilter&>(*run.memory().prompt_filter());
+    const std::vector<int64_t> ids = golden.integers("in.input_ids");
+    const std::vector<int32_t> text(ids.begin(), ids.end());
+    if (filter.kept(std::ssize(text)) == std::ssize(text)) return;
+    ThreadPool pool(2);
+    for (const size_t part : {text.size(), size_t{7}, size_t{1}}) {
+      const auto pass = filter.make_pass();
+      for (size_t at = 0; at < text.size(); at += part) {
+        const size_t count = std::min(part, text.size() - at);
+        const SequenceStep step{std::span(text).subspan(at, count), pass.get(), Logits::kNone,
+                                static_cast<int64_t>(text.size() - at - count)};
+        model.forward({&step, 1}, pool);
+      }
+      const std::vector<int32_t> chosen = filter.chosen(*pass);
+      EXPECT_EQ(std::vector<int64_t>(chosen.begin(), chosen.end()), golden.integers("out.selected"))
+          << golden.name() << " in parts of " << part;
+      std::vector<int64_t> new_ids;
+      for (const int32_t index : chosen) new_ids.push_back(ids[static_cast<size_t>(index)]);
+      EXPECT_EQ(new_ids, golden.integers("out.new_input_ids")) << golden.name();
+      const std::span<const float> scores = filter.scores(*pass);
+      testing::expect_close({scores.begin(), scores.end()}, golden.floats("out.scores"),
+                            golden.abs_tolerance(), golden.rel_tolerance(),
+                            golden.name() + "/out.scores");
+    }
+  });
 }
 
 // Ragged lists, one for each push.

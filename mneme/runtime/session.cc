@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "mneme/cache/prompt_filter.h"
 #include "mneme/core/error.h"
 
 namespace mneme {
@@ -10,7 +11,9 @@ Session::Session(DecoderModel& model, ThreadPool& pool, std::unique_ptr<Sequence
                  std::vector<int32_t> tokens)
     : model_(&model), pool_(&pool), memory_(std::move(memory)), tokens_(std::move(tokens)) {
   MNEME_CHECK(memory_ != nullptr, "session: no memory");
-  MNEME_CHECK(memory_->length() == static_cast<int64_t>(tokens_.size()),
+  const bool filtered = memory_->prompt_filter() != nullptr;
+  MNEME_CHECK(memory_->length() == std::ssize(tokens_) ||
+                  (filtered && memory_->length() < std::ssize(tokens_)),
               "session: the memory has seen ", memory_->length(), " tokens, ", tokens_.size(),
               " are given");
 }
@@ -19,6 +22,17 @@ int64_t Session::append(std::span<const int32_t> tokens, int64_t chunk,
                         const PrefillProgress& progress, int64_t following) {
   MNEME_CHECK(chunk >= 0, "session: the chunk must not be negative, got ", chunk);
   MNEME_CHECK(following >= 0, "session: following tokens must not be negative, got ", following);
+  if (memory_->prompt_filter() != nullptr && tokens.size() > 1) {
+    MNEME_CHECK(following == 0, "session: ", memory_->spec(),
+                " chooses from a whole text; it cannot be appended in parts");
+    return append_filtered(tokens, chunk, progress);
+  }
+  return run(tokens, chunk, progress, following, tokens_);
+}
+
+int64_t Session::run(std::span<const int32_t> tokens, int64_t chunk,
+                     const PrefillProgress& progress, int64_t following,
+                     std::vector<int32_t>& seen) {
   const auto total = static_cast<int64_t>(tokens.size());
   if (chunk == kChosenChunk) {
     chunk = memory_->capabilities().whole_text ? std::max<int64_t>(1, total) : kDefaultChunk;
@@ -33,16 +47,52 @@ int64_t Session::append(std::span<const int32_t> tokens, int64_t chunk,
     const auto part = tokens.subspan(static_cast<size_t>(done),
                                      static_cast<size_t>(std::min(chunk, total - done)));
     const bool last = done + std::ssize(part) == total;
-    const auto count = static_cast<int64_t>(part.size());
     const SequenceStep step{part, memory_.get(), last ? Logits::kLast : Logits::kNone,
-                            total - done - count + following};
+                            total - done - std::ssize(part) + following};
     const std::span<const float> rows = model_->forward({&step, 1}, *pool_);
-    tokens_.insert(tokens_.end(), part.begin(), part.end());
+    seen.insert(seen.end(), part.begin(), part.end());
     logits_.assign(rows.begin(), rows.end());
-    done += count;
+    done += std::ssize(part);
     if (progress && !progress(done, total)) break;
   }
   return done;
+}
+
+std::vector<int32_t> Session::filtered(const PromptFilter& filter, std::span<const int32_t> tokens,
+                                       int64_t chunk, const PrefillProgress& progress) {
+  const auto total = static_cast<int64_t>(tokens.size());
+  if (filter.kept(total) >= total) return {tokens.begin(), tokens.end()};
+  const std::unique_ptr<SequenceMemory> pass = filter.make_pass();
+  if (chunk == kChosenChunk) chunk = total;
+  for (int64_t done = 0; done < total;) {
+    const auto part = tokens.subspan(static_cast<size_t>(done),
+                                     static_cast<size_t>(std::min(chunk, total - done)));
+    done += std::ssize(part);
+    const SequenceStep step{part, pass.get(), Logits::kNone, total - done};
+    model_->forward({&step, 1}, *pool_);
+    if (progress && !progress(done, total)) return {};
+  }
+  memory_->count_peak(pass->peak_bytes());
+  std::vector<int32_t> chosen;
+  for (const int32_t index : filter.chosen(*pass))
+    chosen.push_back(tokens[static_cast<size_t>(index)]);
+  return chosen;
+}
+
+int64_t Session::append_filtered(std::span<const int32_t> tokens, int64_t chunk,
+                                 const PrefillProgress& progress) {
+  std::vector<int32_t> text = tokens_;
+  text.insert(text.end(), tokens.begin(), tokens.end());
+  // What was chosen for the text before is no beginning of what is chosen now.
+  const std::vector<int32_t> chosen = filtered(*memory_->prompt_filter(), text, chunk, progress);
+  if (chosen.empty()) return 0;  // stopped
+  memory_->trim(0);
+  tokens_.clear();
+  logits_.clear();
+  std::vector<int32_t> seen;
+  run(chosen, chunk, {}, 0, seen);
+  tokens_ = std::move(text);
+  return std::ssize(tokens);
 }
 
 void Session::append_visiting(std::span<const int32_t> tokens, int64_t chunk,
@@ -68,6 +118,13 @@ int64_t Session::advance_to(std::span<const int32_t> tokens, int64_t chunk,
   int64_t reused = ours - tokens_.begin();
   const bool complete = theirs == tokens.end();
   if (complete && reused == static_cast<int64_t>(tokens_.size()) && !logits_.empty()) return reused;
+  if (memory_->prompt_filter() != nullptr) {
+    memory_->trim(0);
+    tokens_.clear();
+    logits_.clear();
+    append(tokens, chunk, progress);
+    return 0;
+  }
   if (complete) --reused;  // logits after the last token come from running it
   if (reused < static_cast<int64_t>(tokens_.size())) {
     memory_->trim(reused);

@@ -1,5 +1,9 @@
-// One sequence on a model: its tokens, its memory, the logits after its last token. Tests:
-// session_test.cc.
+// One sequence on a model: its tokens, its memory, the logits after its last token.
+//
+// Where the memory has a prompt filter (cache/prompt_filter.h), a text of several tokens goes through
+// the model's first layers and only the tokens chosen there reach the memory, at new positions: the
+// memory then holds fewer tokens than the session. A text that is appended later makes the filter
+// choose anew from everything. Tests: session_test.cc, prompt_filter_test.cc.
 #pragma once
 
 #include <cstdint>
@@ -24,7 +28,7 @@ class Session {
   static constexpr int64_t kChosenChunk = 0;
 
   // `memory` may already hold tokens: then `tokens` are those it has seen, as many as
-  // memory->length().
+  // memory->length() (with a prompt filter at least as many).
   Session(DecoderModel& model, ThreadPool& pool, std::unique_ptr<SequenceMemory> memory,
           std::vector<int32_t> tokens = {});
 
@@ -60,6 +64,15 @@ class Session {
   Session fork() const;
 
  private:
+  // The part of `tokens` that the memory's filter chooses; the memory counts the bytes of its pass.
+  std::vector<int32_t> filtered(const PromptFilter& filter, std::span<const int32_t> tokens,
+                                int64_t chunk, const PrefillProgress& progress);
+  int64_t append_filtered(std::span<const int32_t> tokens, int64_t chunk,
+                          const PrefillProgress& progress);
+  // Through the memory as they are; what was run is appended to `seen`.
+  int64_t run(std::span<const int32_t> tokens, int64_t chunk, const PrefillProgress& progress,
+              int64_t following, std::vector<int32_t>& seen);
+
   DecoderModel* model_;
   ThreadPool* pool_;
   std::unique_ptr<SequenceMemory> memory_;
