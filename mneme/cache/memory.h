@@ -135,10 +135,13 @@ class SequenceMemory {
   virtual int64_t resident_bytes() const = 0;
   // The largest resident_bytes() since it was made, the inside of steps included.
   virtual int64_t peak_bytes() const = 0;
-  // Counts bytes that were held on behalf of this memory while it held `resident_bytes()` itself.
-  virtual void count_peak(int64_t bytes) = 0;
+  // Its prompt filter left out so many tokens of the text, and its pass held so many bytes.
+  virtual void count_filtered(int64_t tokens, int64_t bytes) = 0;
+  virtual int64_t filtered_tokens() const { return 0; }
   // What an f16 cache of every token seen would take. Never to be reported as resident.
-  int64_t logical_bytes() const { return length() * shape().f16_bytes_per_token(); }
+  int64_t logical_bytes() const {
+    return (length() + filtered_tokens()) * shape().f16_bytes_per_token();
+  }
   // resident_bytes() of an empty memory of this kind after `length` tokens, computed without
   // writing any of them.
   virtual int64_t predict_bytes(int64_t length) const = 0;

@@ -418,6 +418,7 @@ void PagedMemory::trim(int64_t length) {
   for (PagedRows& rows : rows_) rows.truncate_positions(length);
   length_ = length;
   if (length > 0) return;
+  filtered_tokens_ = 0;
   queries_.reset();
   policy_->cleared();
 }
@@ -428,6 +429,7 @@ std::unique_ptr<SequenceMemory> PagedMemory::fork() const {
       std::make_unique<PagedMemory>(spec_, format_, policy_->clone(), rotate_keys_, filter_);
   copy->rows_ = rows_;
   copy->length_ = length_;
+  copy->filtered_tokens_ = filtered_tokens_;
   copy->budget_bytes_ = budget_bytes_;
   copy->queries_ = queries_;
   copy->peak_bytes_ = copy->resident_bytes();

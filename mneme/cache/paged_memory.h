@@ -45,9 +45,11 @@ class PagedMemory final : public SequenceMemory {
   std::unique_ptr<SequenceMemory> fork() const override;
   int64_t resident_bytes() const override;
   int64_t peak_bytes() const override { return peak_bytes_; }
-  void count_peak(int64_t bytes) override {
+  void count_filtered(int64_t tokens, int64_t bytes) override {
+    filtered_tokens_ = tokens;
     peak_bytes_ = std::max(peak_bytes_, resident_bytes() + bytes);
   }
+  int64_t filtered_tokens() const override { return filtered_tokens_; }
   int64_t predict_bytes(int64_t length) const override;
   void set_budget(int64_t bytes) override { budget_bytes_ = bytes; }
   // For each layer and head: "L<layer>_H<head>_rows" U8 [rows, row bytes] and
@@ -90,6 +92,7 @@ class PagedMemory final : public SequenceMemory {
   int64_t length_ = 0;
   StepPlan step_;  // under way; 0 tokens: none
   int64_t next_layer_ = 0;
+  int64_t filtered_tokens_ = 0;
   int64_t peak_bytes_ = 0;
   int64_t budget_bytes_ = 0;
   std::optional<QueryWindow> queries_;  // while a text is being read in parts

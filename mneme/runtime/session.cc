@@ -59,7 +59,8 @@ int64_t Session::run(std::span<const int32_t> tokens, int64_t chunk,
 }
 
 std::vector<int32_t> Session::filtered(const PromptFilter& filter, std::span<const int32_t> tokens,
-                                       int64_t chunk, const PrefillProgress& progress) {
+                                       int64_t chunk, const PrefillProgress& progress,
+                                       int64_t& pass_bytes) {
   const auto total = static_cast<int64_t>(tokens.size());
   if (filter.kept(total) >= total) return {tokens.begin(), tokens.end()};
   const std::unique_ptr<SequenceMemory> pass = filter.make_pass();
@@ -72,7 +73,7 @@ std::vector<int32_t> Session::filtered(const PromptFilter& filter, std::span<con
     model_->forward({&step, 1}, *pool_);
     if (progress && !progress(done, total)) return {};
   }
-  memory_->count_peak(pass->peak_bytes());
+  pass_bytes = pass->peak_bytes();
   std::vector<int32_t> chosen;
   for (const int32_t index : filter.chosen(*pass))
     chosen.push_back(tokens[static_cast<size_t>(index)]);
@@ -84,9 +85,12 @@ int64_t Session::append_filtered(std::span<const int32_t> tokens, int64_t chunk,
   std::vector<int32_t> text = tokens_;
   text.insert(text.end(), tokens.begin(), tokens.end());
   // What was chosen for the text before is no beginning of what is chosen now.
-  const std::vector<int32_t> chosen = filtered(*memory_->prompt_filter(), text, chunk, progress);
+  int64_t pass_bytes = 0;
+  const std::vector<int32_t> chosen =
+      filtered(*memory_->prompt_filter(), text, chunk, progress, pass_bytes);
   if (chosen.empty()) return 0;  // stopped
   memory_->trim(0);
+  memory_->count_filtered(std::ssize(text) - std::ssize(chosen), pass_bytes);
   tokens_.clear();
   logits_.clear();
   std::vector<int32_t> seen;

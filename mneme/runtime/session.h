@@ -64,9 +64,11 @@ class Session {
   Session fork() const;
 
  private:
-  // The part of `tokens` that the memory's filter chooses; the memory counts the bytes of its pass.
+  // The part of `tokens` that the memory's filter chooses, nothing where `progress` stopped it;
+  // pass_bytes gets the most that its pass held.
   std::vector<int32_t> filtered(const PromptFilter& filter, std::span<const int32_t> tokens,
-                                int64_t chunk, const PrefillProgress& progress);
+                                int64_t chunk, const PrefillProgress& progress,
+                                int64_t& pass_bytes);
   int64_t append_filtered(std::span<const int32_t> tokens, int64_t chunk,
                           const PrefillProgress& progress);
   // Through the memory as they are; what was run is appended to `seen`.
