@@ -7,6 +7,7 @@
 
 #include "mneme/cache/memory_registry.h"
 #include "mneme/kernels/row_page.h"
+#include "mneme/models/head_edits.h"
 #include "mneme/models/tiny_model_testing.h"
 
 namespace {
@@ -56,10 +57,14 @@ INSTANTIATE_TEST_SUITE_P(Specs, DecodeAllocations,
 // of 64 rows is full. Steps inside a page are counted, after one that had everything grow.
 TEST_P(DecodeAllocations, AStepInsideAPageAllocatesNothing) {
   TinyModel tiny;
+  HeadEdits edits(tiny.model().config());
+  edits.scale({1, 2}, 0.5f);
+  edits.make_uniform(std::vector<HeadId>{{0, 1}});
   const std::vector<int32_t> tokens = tiny.tokens(2 * kPageRows);
   const auto memory = MemoryRegistry::builtin().build(GetParam(), tiny.model().memory_shape());
   for (const int threads : {1, 2}) {
     ThreadPool pool(threads);
+    const ScopedHeadHooks hooks(tiny.model(), threads == 2 ? &edits : nullptr);
     const auto first = static_cast<size_t>(memory->length());
     for (size_t at = first; at < first + kPageRows; ++at) {
       const SequenceStep step{std::span(tokens).subspan(at, 1), memory.get(), Logits::kLast};

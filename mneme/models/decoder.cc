@@ -230,7 +230,16 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
   norm_rope(turned, config_.norm_epsilon, tokens, dim, config_.rope_pairs, cosines, sines, pool);
 
   int64_t row = 0;
-  for (const SequenceStep& step : steps) {
+  for (size_t sequence = 0; sequence < steps.size(); ++sequence) {
+    const SequenceStep& step = steps[sequence];
+    HeadStep hooked{.layer = layer,
+                    .sequence = static_cast<int64_t>(sequence),
+                    .first_position = step.memory->length(),
+                    .tokens = static_cast<int64_t>(step.tokens.size()),
+                    .heads = config_.q_heads,
+                    .dim = dim,
+                    .rows = q_.data() + row * q_width};
+    if (head_hooks_ != nullptr) head_hooks_->queries(hooked);
     step.memory->attend({.layer = layer,
                          .q = q_.data() + row * q_width,
                          .k = k_.data() + row * kv_width,
@@ -239,6 +248,8 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
                          .softcap = config_.attention_softcap,
                          .out = mixed_.data() + row * q_width},
                         pool);
+    hooked.rows = mixed_.data() + row * q_width;
+    if (head_hooks_ != nullptr) head_hooks_->outputs(hooked);
     row += static_cast<int64_t>(step.tokens.size());
   }
   linears.o->apply(mixed_.data(), tokens, q_width, normed_.data(), config_.hidden, pool);

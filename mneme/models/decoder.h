@@ -27,6 +27,7 @@
 #include "mneme/core/thread_pool.h"
 #include "mneme/models/config.h"
 #include "mneme/models/decoder_weights.h"
+#include "mneme/models/head_hooks.h"
 #include "mneme/models/linear.h"
 
 namespace mneme {
@@ -81,6 +82,11 @@ class DecoderModel {
   // logits needs.
   int64_t workspace_bytes(int64_t tokens, int64_t logit_rows) const;
 
+  // What sees and may change the heads of every layer from now on (null: nothing does); kept alive
+  // by the caller. An exception it throws ends the step like one of a memory.
+  void set_head_hooks(HeadHooks* hooks) { head_hooks_ = hooks; }
+  HeadHooks* head_hooks() const { return head_hooks_; }
+
   // Runs one step of one or more sequences (distinct memories). Memories of the model's first layers
   // only, as many in each, stop it after those: no logits are there to ask for. Returns the logits, in
   // the order of the sequences, [rows, vocabulary], valid until the next call. Throws Error when a
@@ -109,6 +115,7 @@ class DecoderModel {
   int64_t released_bytes_ = 0, released_output_bytes_ = 0;  // of tensors of the source
   MemoryShape shape_;
   std::vector<float> rope_factors_;
+  HeadHooks* head_hooks_ = nullptr;
 
   // Activations of the step, grown to the largest step so far.
   std::vector<float> x_;          // [T, hidden]

@@ -5,6 +5,7 @@
 #include <deque>
 #include <map>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
@@ -97,14 +98,24 @@ class TinyModel {
 };
 
 // The llama model of a golden case: parameters "param.<state-dict name>", configuration in the
-// case's config.
+// case's config, by the names of a config.json or by short ones ("layers", "heads").
 inline std::unique_ptr<DecoderModel> golden_llama(const GoldenCase& golden) {
   auto tensors = std::make_shared<OwnedTensors>();
   for (const std::string& part : golden.parts()) {
     if (part.starts_with("param."))
       tensors->add(part.substr(6), golden.shape(part), golden.floats(part));
   }
-  return load_llama_state_dict(golden.config().dump(), std::move(tensors));
+  nlohmann::json config = golden.config();
+  const std::map<std::string, std::string> names = {{"vocab", "vocab_size"},
+                                                    {"hidden", "hidden_size"},
+                                                    {"layers", "num_hidden_layers"},
+                                                    {"heads", "num_attention_heads"},
+                                                    {"kv_heads", "num_key_value_heads"},
+                                                    {"intermediate", "intermediate_size"}};
+  for (const auto& [name, full] : names)
+    if (config.contains(name)) config[full] = config[name];
+  if (!config.contains("max_position_embeddings")) config["max_position_embeddings"] = 4096;
+  return load_llama_state_dict(config.dump(), std::move(tensors));
 }
 
 }  // namespace mneme::testing
