@@ -41,7 +41,7 @@ nlohmann::ordered_json entry_json(const MemoryEntry& entry) {
         {"name", parameter.name}, {"default", parameter.fallback}, {"help", parameter.help}};
     if (parameter.type == ParameterInfo::Type::kChoice) {
       json["choices"] = parameter.choices;
-    } else {
+    } else if (parameter.type != ParameterInfo::Type::kText) {
       json["min"] = parameter.min;
       json["max"] = parameter.max;
     }
@@ -120,7 +120,7 @@ int explain(const std::string& text, bool json) {
       std::cout << "  " << parameter.name << "=" << parameter.fallback << "  " << parameter.help;
       if (parameter.type == ParameterInfo::Type::kChoice) {
         std::cout << " (" << joined(parameter.choices) << ")";
-      } else {
+      } else if (parameter.type != ParameterInfo::Type::kText) {
         std::cout << " (" << parameter.min << " to " << parameter.max << ")";
       }
       std::cout << "\n";

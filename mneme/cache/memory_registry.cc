@@ -33,6 +33,7 @@ std::string fault_of(const ParameterInfo& parameter, const std::string& value) {
     return concat("'", parameter.name, "' must be one of ", join(parameter.choices), "; got '",
                   value, "'");
   }
+  if (parameter.type == ParameterInfo::Type::kText) return "";
   const bool integer = parameter.type == ParameterInfo::Type::kInteger;
   std::optional<double> number;
   if (integer) {
@@ -59,6 +60,7 @@ int64_t Parameters::integer(std::string_view name) const {
 }
 double Parameters::real(std::string_view name) const { return *number_from<double>(value(name)); }
 const std::string& Parameters::choice(std::string_view name) const { return value(name); }
+const std::string& Parameters::text(std::string_view name) const { return value(name); }
 
 void MemoryRegistry::add(MemoryEntry entry) {
   MNEME_CHECK(std::ranges::find(entries_, entry.name, &MemoryEntry::name) == entries_.end(),

@@ -20,7 +20,7 @@ namespace mneme {
 // One parameter of a spec term, with its range: out of range is refused with the position in the
 // spec.
 struct ParameterInfo {
-  enum class Type { kInteger, kReal, kChoice };
+  enum class Type { kInteger, kReal, kChoice, kText };
   std::string name;
   Type type = Type::kInteger;
   std::string fallback;              // as it would be written
@@ -35,6 +35,7 @@ class Parameters {
   int64_t integer(std::string_view name) const;
   double real(std::string_view name) const;
   const std::string& choice(std::string_view name) const;
+  const std::string& text(std::string_view name) const;
 
  private:
   friend class MemoryRegistry;
