@@ -5,6 +5,7 @@
 
 #include "mneme/cache/policy/cake.h"
 #include "mneme/cache/policy/delta.h"
+#include "mneme/cache/policy/flux.h"
 #include "mneme/cache/policy/gemfilter.h"
 #include "mneme/cache/policy/h2o.h"
 #include "mneme/cache/policy/hylra.h"
@@ -308,6 +309,36 @@ MemoryEntry gemfilter() {
       }};
 }
 
+MemoryEntry flux() {
+  return {.name = "flux",
+          .kind = "row policy",
+          .summary =
+              "trained routers choose per prompt which layers read everything and which "
+              "only the first and newest blocks",
+          .paper = "Flux Attention: Context-Aware Hybrid Attention, 2026 (arXiv 2604.07394)",
+          .state =
+              "in layers that stream rows of min(tokens, sink + window + block), in pages of "
+              "64; all rows in the others",
+          .parameters = {{.name = "routers",
+                          .type = Type::kText,
+                          .fallback = "full",
+                          .help = "a file of trained routers (`mneme train router`); full or "
+                                  "sparse: that for every layer"},
+                         integer("sink", "128", 1, 1 << 20, "first positions that are always seen"),
+                         integer("window", "1024", 1, 1 << 30, "newest positions that are seen"),
+                         integer("block", "128", 1, 1 << 20, "sink and window are whole blocks"),
+                         integer("pool", "100", 1, 1 << 20,
+                                 "queries at each end of the prompt that routers look at")},
+          .source = "mneme/cache/policy/flux.h",
+          .apply = policy([](const MemoryShape& shape, const Parameters& p) {
+            return std::make_unique<Flux>(shape, FluxOptions{.routers = p.text("routers"),
+                                                             .sink = p.integer("sink"),
+                                                             .window = p.integer("window"),
+                                                             .block = p.integer("block"),
+                                                             .pool = p.integer("pool")});
+          })};
+}
+
 }  // namespace
 
 void add_builtin_policies(MemoryRegistry& registry) {
@@ -323,6 +354,7 @@ void add_builtin_policies(MemoryRegistry& registry) {
   registry.add(delta());
   registry.add(hylra());
   registry.add(gemfilter());
+  registry.add(flux());
 }
 
 }  // namespace mneme

@@ -109,6 +109,13 @@ class CachePolicy {
   // text.
   virtual int64_t query_window() const { return 0; }
 
+  // Queries before rotary positions that enter() wants of a step of `tokens` tokens, of its first and
+  // of its last ones (LayerStep); at most `tokens`.
+  virtual int64_t unrotated_rows(int64_t tokens) const {
+    (void)tokens;
+    return 0;
+  }
+
   virtual void enter(const PolicyStep& step, const PolicyRows& rows) { (void)step, (void)rows; }
   // The pages each KV head's queries read in this step, or nothing for all. Valid until the next
   // enter().

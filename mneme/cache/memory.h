@@ -9,7 +9,8 @@
 //   memory.commit();                       the step counts: evicts what the policy lets go
 //   memory.abort();                        instead of commit: as if the step had never begun
 //
-// Queries, keys and values arrive with rotary positions applied. Implementations: paged_memory.h.
+// Queries and keys arrive with rotary positions applied (and a few queries without, where the plan
+// asks for them). Implementations: paged_memory.h.
 // Built from a spec string by memory_registry.h. Saved and loaded by memory_file.h.
 #pragma once
 
@@ -60,7 +61,9 @@ struct Capabilities {
 struct StepPlan {
   int64_t tokens = 0;
   int64_t first_position = 0;
-  int64_t following = 0;       // tokens of the same text that later steps will bring
+  int64_t following = 0;  // tokens of the same text that later steps will bring
+  // Attend() wants so many of the step's first queries, and of its last, before rotary positions.
+  int64_t unrotated_rows = 0;
   int64_t resident_bytes = 0;  // during the step, at its largest
   int64_t settled_bytes = 0;   // after commit
   std::string refusal;         // empty: the step can be done
@@ -77,9 +80,13 @@ struct LayerStep {
   const float* q = nullptr;  // [T, q_heads, k_dim], T = tokens of the plan
   const float* k = nullptr;  // [T, kv_heads, k_dim]
   const float* v = nullptr;  // [T, kv_heads, v_dim]
-  float scale = 1;           // multiplies q . k
-  float softcap = 0;         // > 0: s = softcap * tanh(s / softcap)
-  float* out = nullptr;      // [T, q_heads, v_dim], overwritten
+  // [StepPlan::unrotated_rows, q_heads, k_dim] the step's first and last queries as they were before
+  // rotary positions, where the plan asks for them.
+  const float* first_unrotated = nullptr;
+  const float* last_unrotated = nullptr;
+  float scale = 1;       // multiplies q . k
+  float softcap = 0;     // > 0: s = softcap * tanh(s / softcap)
+  float* out = nullptr;  // [T, q_heads, v_dim], overwritten
 };
 
 // A tensor of a saved memory, with its bytes.

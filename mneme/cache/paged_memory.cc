@@ -162,6 +162,7 @@ StepPlan PagedMemory::plan(int64_t tokens, int64_t following) const {
     return plan;
   }
   plan.settled_bytes = predict_bytes(end);
+  plan.unrotated_rows = policy_->unrotated_rows(tokens);
   if (policy_->wants_whole_text() && fresh(following)) {
     const int64_t pages = ceil_div(tokens, kPageRows);
     plan.resident_bytes =
@@ -239,6 +240,10 @@ void PagedMemory::attend(const LayerStep& step, ThreadPool& pool) {
               next_layer_, ", got ", step.layer);
   MNEME_CHECK(step.q != nullptr && step.k != nullptr && step.v != nullptr && step.out != nullptr,
               "attend: null rows");
+  MNEME_CHECK(step_.unrotated_rows == 0 ||
+                  (step.first_unrotated != nullptr && step.last_unrotated != nullptr),
+              "attend: ", spec_, " needs the step's first and last ", step_.unrotated_rows,
+              " queries without rotary positions");
   const float* q = step.q;
   const float* k = step.k;
   if (rotate_keys_) {

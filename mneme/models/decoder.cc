@@ -189,6 +189,8 @@ void DecoderModel::prepare(std::span<const SequenceStep> steps, int64_t tokens,
   grow(v_, tokens * config_.kv_heads * config_.head_dim);
   grow(gate_, std::min(tokens, kFeedForwardRows) * config_.ffn);
   grow(up_, std::min(tokens, kFeedForwardRows) * config_.ffn);
+  grow(unrotated_, 2 * std::accumulate(unrotated_rows_.begin(), unrotated_rows_.end(), int64_t{0}) *
+                       config_.q_heads * config_.head_dim);
   grow(logits_, logit_rows * config_.vocabulary);
   for (auto* table : {&cosines_, &sines_, &window_cosines_, &window_sines_})
     grow(*table, tokens * half);
@@ -225,13 +227,16 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
       config_.rope_base_window != 0 && config_.windows[static_cast<size_t>(layer)] > 0;
   const float* cosines = window_table ? window_cosines_.data() : cosines_.data();
   const float* sines = window_table ? window_sines_.data() : sines_.data();
+  keep_unrotated(weights, steps);
   const RotaryRows turned[] = {{q_.data(), config_.q_heads, floats_or_null(weights.q_norm)},
                                {k_.data(), config_.kv_heads, floats_or_null(weights.k_norm)}};
   norm_rope(turned, config_.norm_epsilon, tokens, dim, config_.rope_pairs, cosines, sines, pool);
 
   int64_t row = 0;
+  const float* unrotated = unrotated_.data();
   for (size_t sequence = 0; sequence < steps.size(); ++sequence) {
     const SequenceStep& step = steps[sequence];
+    const int64_t kept = unrotated_rows_[sequence] * q_width;
     HeadStep hooked{.layer = layer,
                     .sequence = static_cast<int64_t>(sequence),
                     .first_position = step.memory->length(),
@@ -244,6 +249,8 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
                          .q = q_.data() + row * q_width,
                          .k = k_.data() + row * kv_width,
                          .v = v_.data() + row * kv_width,
+                         .first_unrotated = kept > 0 ? unrotated : nullptr,
+                         .last_unrotated = kept > 0 ? unrotated + kept : nullptr,
                          .scale = config_.attention_scale,
                          .softcap = config_.attention_softcap,
                          .out = mixed_.data() + row * q_width},
@@ -251,11 +258,32 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
     hooked.rows = mixed_.data() + row * q_width;
     if (head_hooks_ != nullptr) head_hooks_->outputs(hooked);
     row += static_cast<int64_t>(step.tokens.size());
+    unrotated += 2 * kept;
   }
   linears.o->apply(mixed_.data(), tokens, q_width, normed_.data(), config_.hidden, pool);
   add_rms_norm(x_.data(), normed_.data(), floats_or_null(weights.attention_post_norm),
                floats(weights.ffn_norm), config_.norm_epsilon, tokens, config_.hidden,
                normed_.data(), pool);
+}
+
+void DecoderModel::keep_unrotated(const LayerWeights& weights,
+                                  std::span<const SequenceStep> steps) {
+  const int64_t width = config_.q_heads * config_.head_dim;
+  float* out = unrotated_.data();
+  int64_t row = 0;
+  for (size_t i = 0; i < steps.size(); ++i) {
+    const auto count = static_cast<int64_t>(steps[i].tokens.size());
+    const int64_t kept = unrotated_rows_[i];
+    for (const int64_t first : {row, row + count - kept}) {
+      std::copy_n(q_.data() + first * width, kept * width, out);
+      if (weights.q_norm != nullptr && kept > 0) {
+        rms_norm(out, floats(weights.q_norm), config_.norm_epsilon, kept * config_.q_heads,
+                 config_.head_dim, out);
+      }
+      out += kept * width;
+    }
+    row += count;
+  }
 }
 
 void DecoderModel::feed_forward(int64_t layer, int64_t tokens, ThreadPool& pool) {
@@ -288,13 +316,16 @@ std::span<const float> DecoderModel::forward(std::span<const SequenceStep> steps
   int64_t tokens = 0;
   int64_t logit_rows = 0;
   size_t begun = 0;
+  unrotated_rows_.clear();
   try {
     for (const SequenceStep& step : steps) {
       const auto count = static_cast<int64_t>(step.tokens.size());
       tokens += count;
       logit_rows += logit_rows_of(step);
-      step.memory->begin(step.memory->plan(count, step.following));
+      const StepPlan plan = step.memory->plan(count, step.following);
+      step.memory->begin(plan);
       ++begun;
+      unrotated_rows_.push_back(plan.unrotated_rows);
     }
     prepare(steps, tokens, logit_rows);
     rms_norm(x_.data(), floats(weights_.layers.front().attention_norm), config_.norm_epsilon,

@@ -105,6 +105,8 @@ class DecoderModel {
   void attention(int64_t layer, std::span<const SequenceStep> steps, int64_t tokens,
                  ThreadPool& pool);
   void feed_forward(int64_t layer, int64_t tokens, ThreadPool& pool);
+  // Copies the queries that the plans ask for as they are before rotary positions.
+  void keep_unrotated(const LayerWeights& weights, std::span<const SequenceStep> steps);
 
   ModelConfig config_;
   DecoderWeights weights_;
@@ -122,9 +124,11 @@ class DecoderModel {
   std::vector<float> normed_;     // [T, hidden]
   std::vector<float> q_;          // [T, q_heads * head_dim]
   std::vector<float> k_, v_;      // [T, kv_heads * head_dim]
+  std::vector<float> unrotated_;  // for each sequence [2, unrotated rows, q_heads * head_dim]
   std::vector<float> mixed_;      // [T, q_heads * head_dim]
   std::vector<float> gate_, up_;  // [T, ffn]
   std::vector<float> logits_;     // [rows, vocabulary]
+  std::vector<int64_t> unrotated_rows_;  // [sequences] of the step's plans
   // Rotary tables of the step's positions, for layers without and with a window.
   std::vector<float> cosines_, sines_, window_cosines_, window_sines_;  // [T, head_dim / 2]
 };
