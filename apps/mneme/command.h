@@ -27,6 +27,7 @@ void add_explain(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
+void add_profile(CLI::App& app, Action& action);
 
 // --model and --threads, as every command that runs a model takes them.
 struct ModelOptions {

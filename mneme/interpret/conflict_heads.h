@@ -7,7 +7,7 @@
 //
 // I > 0: the head favours memory; I < 0: the context. The formula and the counts are the definition of
 // papers/34 section 3.4, not known to be the authors'. Pruning: HeadEdits (models/head_edits.h).
-// Tests: conflict_heads_test.cc, conflict_golden_test.cc.
+// Tests: conflict_golden_test.cc, conflict_golden_test.cc.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // H2O (Zhang et al. 2023, arXiv 2306.14048): heavy hitters. A row is worth the sum of the weights that
 // all queries so far gave it, over the query heads of its KV head; half the budget goes to the
 // newest rows, half to the heaviest of the others, at the end of a text and at every token after it.
-// The sums are collected by the attention kernel, never as a matrix. Tests: prompt_eviction_test.cc.
+// The sums are collected by the attention kernel, never as a matrix. Tests: evicting_memory_test.cc.
 #pragma once
 
 #include "mneme/cache/policy/prompt_eviction.h"

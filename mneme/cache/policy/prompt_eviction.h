@@ -4,7 +4,7 @@
 //
 // Rows leave layer by layer while the text is read in one step. A policy may go on while decoding:
 // then the layer stays at the number of rows it was cut to. Layers with a window of the model's own
-// keep it. Tests: prompt_eviction_test.cc.
+// keep it. Tests: evicting_memory_test.cc.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // How many rows a KV head may keep: a share of the text or a number. One of the two is set. Tests:
-// prompt_eviction_test.cc.
+// evicting_memory_test.cc.
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,5 @@
 // The scores that need no attention: baselines every comparison should hold. Tests:
-// prompt_eviction_test.cc.
+// evicting_memory_test.cc.
 #pragma once
 
 #include "mneme/cache/policy/prompt_eviction.h"

@@ -1,7 +1,7 @@
 // SnapKV (Li et al. 2024, arXiv 2404.14469): the rows that a text's last `window` queries look at
 // most, averaged over them and the query heads of a KV head and smoothed along the text. With
 // `pyramid` PyramidKV (Cai et al. 2024, arXiv 2406.02069): lower layers keep more rows, higher ones
-// fewer, falling linearly, with the same total. Tests: prompt_eviction_test.cc.
+// fewer, falling linearly, with the same total. Tests: evicting_memory_test.cc.
 #pragma once
 
 #include "mneme/cache/policy/prompt_eviction.h"

@@ -1,7 +1,7 @@
 // TOVA (Oren et al. 2024, arXiv 2401.06104): the cache as a state of fixed size. Rows are worth the
 // weight that the newest query gives them, averaged over all heads of the layer, at the end of a
 // text and at every token after it; all KV heads keep the same rows. Tests:
-// prompt_eviction_test.cc.
+// evicting_memory_test.cc.
 #pragma once
 
 #include "mneme/cache/policy/prompt_eviction.h"
