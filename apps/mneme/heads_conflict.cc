@@ -27,7 +27,9 @@ constexpr size_t kShownHeads = 8;  // of each side
 struct Options {
   ModelOptions model;
   PruneOptions prune;
-  int64_t rank = 10, validate = 8, text_tokens = 512;
+  int64_t rank = 10, validate = 8;  // capitals
+  int64_t contradictions = 3;       // of each
+  int64_t text_tokens = 512;
   std::string file, out, html;
   std::string effect = "direct";
   bool json = false, quiet = false;
@@ -65,19 +67,26 @@ Result measure(const Options& options, Engine& engine) {
     known = known_facts(model, pool, engine.tokenizer(), facts, kCapitalStem, on(progress));
   }
   result.known = std::ssize(known);
-  const std::vector<ConflictPrompt> prompts =
-      conflict_prompts(engine.tokenizer(), facts, known, kCapitalStem, options.prune.seed);
+  const std::vector<ConflictPrompt> prompts = conflict_prompts(
+      engine.tokenizer(), facts, known, kCapitalStem, options.prune.seed, options.contradictions);
   const std::vector<ConflictExample> examples = examples_of(prompts);
   result.examples = std::ssize(examples);
   result.interrupted = interrupted();
   if (result.interrupted) return result;
-  MNEME_CHECK(result.examples > options.rank + options.validate, "the model knows ", result.known, " of ",
-              result.facts, " capitals, which makes ", result.examples, " examples: too few to rank by ",
-              options.rank, ", choose by ", options.validate, " and hold some out");
+  // Where each capital's examples begin: no capital is in two parts.
+  std::vector<size_t> begins;
+  for (size_t i = 0; i < prompts.size(); ++i)
+    if (i == 0 || prompts[i].fact.subject != prompts[i - 1].fact.subject) begins.push_back(i);
+  MNEME_CHECK(std::ssize(begins) > options.rank + options.validate, "the model knows ",
+              result.known, " of ", result.facts, " capitals, ", begins.size(),
+              " of them of use: too few to rank by ", options.rank, ", choose by ",
+              options.validate, " and hold some out");
+  const size_t ranked_end = begins[static_cast<size_t>(options.rank)];
+  const size_t validated_end = begins[static_cast<size_t>(options.rank + options.validate)];
   const std::span<const ConflictExample> all = examples;
-  const auto ranked = all.first(static_cast<size_t>(options.rank));
-  const auto validation = all.subspan(ranked.size(), static_cast<size_t>(options.validate));
-  const auto held_out = all.subspan(ranked.size() + validation.size());
+  const auto ranked = all.first(ranked_end);
+  const auto validation = all.subspan(ranked_end, validated_end - ranked_end);
+  const auto held_out = all.subspan(validated_end);
   result.ranked = std::ssize(ranked);
   result.validated = std::ssize(validation);
   result.held_out = std::ssize(held_out);
@@ -85,7 +94,8 @@ Result measure(const Options& options, Engine& engine) {
     Progress progress("path patching", "examples", result.ranked, style);
     result.ranking = rank_conflict_heads(
         model, pool, ranked,
-        options.effect == "direct" ? PatchKind::kDirectPath : PatchKind::kTotalEffect, on(progress));
+        options.effect == "direct" ? PatchKind::kDirectPath : PatchKind::kTotalEffect,
+        on(progress));
     result.interrupted = std::ssize(result.ranking.clean_difference) < result.ranked;
     if (result.interrupted) return result;
   }
@@ -96,9 +106,7 @@ Result measure(const Options& options, Engine& engine) {
   text.resize(std::min(text.size(), static_cast<size_t>(options.text_tokens)));
   PruneOptions prune = options.prune;
   prune.perplexity = [&] {
-    const auto make = [&] {
-      return MemoryRegistry::builtin().build("full", model.memory_shape());
-    };
+    const auto make = [&] { return MemoryRegistry::builtin().build("full", model.memory_shape()); };
     PerplexityOptions plain;
     if (engine.tokenizer().adds_bos()) plain.begin = engine.tokenizer().bos();
     return perplexity(model, pool, make, text, plain).perplexity();
@@ -106,8 +114,7 @@ Result measure(const Options& options, Engine& engine) {
   if (!validation.empty()) {
     PruneOptions choose = prune;
     choose.draws = 0;
-    Progress progress("choosing counts", "sets",
-                      2 * std::ssize(choose.counts) + 1, style);
+    Progress progress("choosing counts", "sets", 2 * std::ssize(choose.counts) + 1, style);
     const PruneStudy study =
         study_pruning(model, pool, validation, result.ranking, choose, on(progress));
     result.interrupted = study.interrupted;
@@ -117,8 +124,7 @@ Result measure(const Options& options, Engine& engine) {
     if (const PruneRow* best = best_row(study, ConflictSide::kContext))
       result.best_context = best->count;
   }
-  Progress progress("pruning", "sets",
-                    (2 + prune.draws) * std::ssize(prune.counts) + 1, style);
+  Progress progress("pruning", "sets", (2 + prune.draws) * std::ssize(prune.counts) + 1, style);
   result.study = study_pruning(model, pool, held_out, result.ranking, prune, on(progress));
   result.interrupted = result.study.interrupted;
   return result;
@@ -135,9 +141,12 @@ nlohmann::ordered_json row_json(const PruneRow& row) {
 }
 
 nlohmann::ordered_json json_of(const Result& result) {
-  nlohmann::ordered_json json = {{"facts", result.facts},       {"known", result.known},
-                                 {"examples", result.examples}, {"ranked", result.ranked},
-                                 {"validated", result.validated}, {"held_out", result.held_out},
+  nlohmann::ordered_json json = {{"facts", result.facts},
+                                 {"known", result.known},
+                                 {"examples", result.examples},
+                                 {"ranked", result.ranked},
+                                 {"validated", result.validated},
+                                 {"held_out", result.held_out},
                                  {"interrupted", result.interrupted}};
   if (result.ranking.importance.layers() == 0) return json;
   auto heads = nlohmann::ordered_json::array();
@@ -180,11 +189,11 @@ void print_human(const Result& result) {
   TextTable table({"pruned", "heads", "difference, nat", "memory answers", "context answers",
                    "perplexity", "to unpruned"});
   const auto row_of = [&](const PruneRow& row) {
-    table.add({name_of(row), std::to_string(row.heads.size()),
-               fixed_number(row.outcome.mean_difference, 2),
-               fixed_number(row.outcome.memory_rate, 2), fixed_number(row.outcome.context_rate, 2),
-               fixed_number(row.perplexity, 3),
-               fixed_number(100 * (row.perplexity / result.study.unpruned.perplexity - 1), 2) + "%"});
+    table.add(
+        {name_of(row), std::to_string(row.heads.size()),
+         fixed_number(row.outcome.mean_difference, 2), fixed_number(row.outcome.memory_rate, 2),
+         fixed_number(row.outcome.context_rate, 2), fixed_number(row.perplexity, 3),
+         fixed_number(100 * (row.perplexity / result.study.unpruned.perplexity - 1), 2) + "%"});
   };
   row_of(result.study.unpruned);
   for (const PruneRow& row : result.study.rows) row_of(row);
@@ -201,13 +210,14 @@ std::string page_of(const Options& options, const Result& result, const Engine& 
       .title = "Conflict heads",
       .lead = concat("How each head moves the difference between the remembered and the written "
                      "answer: above zero it favours memory, below zero the context. Mean over ",
-                     result.ranked, " capitals the model knows and the text contradicts."),
+                     result.ranked,
+                     " prompts about capitals that the model knows and the text contradicts."),
       .value = "importance, nat",
       .table = result.ranking.importance,
       .listed = static_cast<int64_t>(kShownHeads)};
   page.effect_title = "Pruning them";
-  page.effect_note =
-      concat("Share of ", result.held_out, " held-out examples answered from memory and from the text");
+  page.effect_note = concat("Share of ", result.held_out,
+                            " held-out examples answered from memory and from the text");
   page.bars = {"memory", "context"};
   const auto add = [&](const PruneRow& row) {
     page.effect.push_back(
@@ -219,14 +229,14 @@ std::string page_of(const Options& options, const Result& result, const Engine& 
   add(result.study.unpruned);
   for (const PruneRow& row : result.study.rows)
     if (row.side) add(row);
-  page.facts = {{"model", config.name.empty() ? config.architecture : config.name},
-                {"file", engine.path()},
-                {"capitals known", concat(result.known, " of ", result.facts)},
-                {"effect", options.effect},
-                {"plain perplexity, nothing pruned",
-                 fixed_number(result.study.unpruned.perplexity, 3)},
-                {"machine", processor_name()},
-                {"date", date_now()}};
+  page.facts = {
+      {"model", config.name.empty() ? config.architecture : config.name},
+      {"file", engine.path()},
+      {"capitals known", concat(result.known, " of ", result.facts)},
+      {"effect", options.effect},
+      {"plain perplexity, nothing pruned", fixed_number(result.study.unpruned.perplexity, 3)},
+      {"machine", processor_name()},
+      {"date", date_now()}};
   return head_map_html(page);
 }
 
@@ -262,11 +272,16 @@ void add_heads_conflict(CLI::App& heads, Action& action) {
       "conflict",
       "Rank heads by how they decide between memory and context, and prune the strongest");
   options->model.add_with_weights_to(*command);
-  command->add_option("--rank", options->rank, "examples to rank heads by")
+  command->add_option("--rank", options->rank, "capitals to rank heads by")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
-  command->add_option("--validate", options->validate, "examples to choose the number of heads by")
+  command->add_option("--validate", options->validate, "capitals to choose the number of heads by")
       ->check(CLI::Range(int64_t{0}, int64_t{1} << 20))
+      ->capture_default_str();
+  command
+      ->add_option("--contradictions", options->contradictions,
+                   "wrong answers that are tried with each capital")
+      ->check(CLI::Range(int64_t{1}, int64_t{100}))
       ->capture_default_str();
   command
       ->add_option("--effect", options->effect,

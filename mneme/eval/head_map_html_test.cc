@@ -8,9 +8,9 @@
 namespace mneme {
 namespace {
 
+using testing::error_of;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using testing::error_of;
 
 int64_t count_of(const std::string& text, const std::string& part) {
   int64_t count = 0;
@@ -31,14 +31,15 @@ HeadMapPage page_of() {
 TEST(HeadMapHtml, ShowsEveryHeadAndTheStrongestOfBothSigns) {
   const std::string html = head_map_html(page_of());
   EXPECT_EQ(count_of(html, "<g><title>layer "), 21);
-  EXPECT_EQ(count_of(html, "fill-opacity"), 3);
+  EXPECT_EQ(count_of(html, "fill-opacity=\""), 3);
   EXPECT_EQ(count_of(html, "url(#heads-h)"), 1) << "values below zero are hatched";
   EXPECT_THAT(html, HasSubstr("layer 6, head 2: 2.000</title>"));
   EXPECT_THAT(html, HasSubstr("fill=\"var(--s1)\" fill-opacity=\"0.55\""));
   const size_t table = html.find("<tbody>");
-  EXPECT_THAT(html.substr(table), HasSubstr("layer 6, head 2</th><td>2.000</td></tr><tr><th "
-                                            "scope=\"row\">layer 1, head 1</th><td>0.500</td></tr>"
-                                            "<tr><th scope=\"row\">layer 3, head 0</th><td>-1.000"));
+  EXPECT_THAT(html.substr(table),
+              HasSubstr("layer 6, head 2</th><td>2.000</td></tr><tr><th "
+                        "scope=\"row\">layer 1, head 1</th><td>0.500</td></tr>"
+                        "<tr><th scope=\"row\">layer 3, head 0</th><td>-1.000"));
   EXPECT_EQ(count_of(html.substr(table), "scope=\"row\""), 3);
   EXPECT_THAT(html, HasSubstr("<h1>Heads of &lt;x&gt;</h1><p class=\"lead\">a &amp; b</p>"));
   EXPECT_THAT(html, HasSubstr("<dt>model</dt><dd>tiny</dd>"));
@@ -61,7 +62,8 @@ TEST(HeadMapHtml, WhatCannotBeDrawnIsRefused) {
   HeadTable table(1, 1);
   table.at({0, 0}) = 1.0 / 0.0;
   EXPECT_THAT(error_of([&] { head_map_chart({}, table); }), HasSubstr("not finite"));
-  EXPECT_THAT(head_map_chart({.id = "m"}, HeadTable(40, 70)), HasSubstr("layer 39, head 69: 0.000"));
+  EXPECT_THAT(head_map_chart({.id = "m"}, HeadTable(40, 70)),
+              HasSubstr("layer 39, head 69: 0.000"));
 }
 
 }  // namespace

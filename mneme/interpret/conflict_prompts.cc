@@ -42,8 +42,8 @@ std::string conflict_text(std::string_view stem, std::string_view subject, std::
 template <typename T>
 void shuffle(std::vector<T>& values, Rng& rng) {
   for (size_t i = 0; i + 1 < values.size(); ++i)
-    std::swap(values[i], values[i + static_cast<size_t>(rng.below(
-                                        static_cast<int64_t>(values.size() - i)))]);
+    std::swap(values[i],
+              values[i + static_cast<size_t>(rng.below(static_cast<int64_t>(values.size() - i)))]);
 }
 
 }  // namespace
@@ -67,7 +67,9 @@ std::vector<Fact> known_facts(DecoderModel& model, ThreadPool& pool, const Token
 std::vector<ConflictPrompt> conflict_prompts(const Tokenizer& tokenizer,
                                              std::span<const Fact> facts,
                                              std::span<const Fact> known, std::string_view stem,
-                                             uint64_t seed) {
+                                             uint64_t seed, int64_t contradictions) {
+  MNEME_CHECK(contradictions > 0, "conflict prompts: contradictions must be positive, got ",
+              contradictions);
   // A fact as the tokenizer sees it.
   struct Sized {
     Fact fact;
@@ -84,8 +86,10 @@ std::vector<ConflictPrompt> conflict_prompts(const Tokenizer& tokenizer,
   shuffle(order, rng);
   std::vector<ConflictPrompt> prompts;
   for (const Fact& fact : order) {
-    const auto own = std::ranges::find(pool, fact.subject, [](const Sized& s) { return s.fact.subject; });
-    MNEME_CHECK(own != pool.end(), "conflict prompts: '", fact.subject, "' is not one of the facts");
+    const auto own =
+        std::ranges::find(pool, fact.subject, [](const Sized& s) { return s.fact.subject; });
+    MNEME_CHECK(own != pool.end(), "conflict prompts: '", fact.subject,
+                "' is not one of the facts");
     const Sized self = *own;
     const auto usable = [](const Sized& one, std::initializer_list<int32_t> taken) {
       return one.first >= 0 && std::ranges::find(taken, one.first) == taken.end();
@@ -93,9 +97,14 @@ std::vector<ConflictPrompt> conflict_prompts(const Tokenizer& tokenizer,
     std::vector<Sized> wrongs = pool, others = pool;
     shuffle(wrongs, rng);
     shuffle(others, rng);
+    const size_t first_prompt = prompts.size();
+    const auto is_told = [&](const Sized& wrong) {
+      return std::any_of(prompts.begin() + static_cast<int64_t>(first_prompt), prompts.end(),
+                         [&](const ConflictPrompt& p) { return p.wrong == wrong.fact.answer; });
+    };
     const auto find_pair = [&]() -> bool {
       for (const Sized& wrong : wrongs) {
-        if (!usable(wrong, {self.first})) continue;
+        if (!usable(wrong, {self.first}) || is_told(wrong)) continue;
         const std::vector<int32_t> clean =
             encode(tokenizer, conflict_text(stem, fact.subject, wrong.fact.answer));
         for (const Sized& other : others) {
@@ -123,7 +132,8 @@ std::vector<ConflictPrompt> conflict_prompts(const Tokenizer& tokenizer,
       }
       return false;
     };
-    if (self.first >= 0) find_pair();
+    if (self.first < 0) continue;
+    for (int64_t told = 0; told < contradictions && find_pair(); ++told) shuffle(others, rng);
   }
   return prompts;
 }

@@ -27,17 +27,19 @@ std::vector<Fact> known_facts(DecoderModel& model, ThreadPool& pool, const Token
 
 struct ConflictPrompt {
   Fact fact;
-  std::string_view wrong;                  // what the prompt says instead
-  std::string_view other, other_wrong;     // subject and answer of the corrupt prompt
+  std::string_view wrong;               // what the prompt says instead
+  std::string_view other, other_wrong;  // subject and answer of the corrupt prompt
   ConflictExample example;
 };
 
-// One for each fact of `known`, in a seeded order; facts for which no corrupt prompt of equal length
-// is to be had are left out. Wrong answers and other subjects are drawn from `facts`.
+// For each fact of `known`, in a seeded order, as many prompts as asked for, each with another wrong
+// answer; fewer where no more corrupt prompts of equal length are to be had. Wrong answers and other
+// subjects are drawn from `facts`. Prompts of one fact lie side by side: parts are to be cut between
+// facts.
 std::vector<ConflictPrompt> conflict_prompts(const Tokenizer& tokenizer,
                                              std::span<const Fact> facts,
                                              std::span<const Fact> known, std::string_view stem,
-                                             uint64_t seed);
+                                             uint64_t seed, int64_t contradictions = 1);
 
 std::vector<ConflictExample> examples_of(std::span<const ConflictPrompt> prompts);
 
