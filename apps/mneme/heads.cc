@@ -5,8 +5,9 @@ namespace mneme::app {
 
 void add_heads(CLI::App& app, Action& action) {
   CLI::App* heads =
-      app.add_subcommand("heads", "Find the attention heads that copy from the context, or that "
-                                  "decide between context and memory");
+      app.add_subcommand("heads",
+                         "Find the attention heads that copy from the context, or that "
+                         "decide between context and memory");
   heads->require_subcommand(1);
   heads->footer("Example:\n  mneme heads retrieval --out heads.jsonl --html heads.html");
   add_heads_retrieval(*heads, action);

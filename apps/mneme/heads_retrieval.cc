@@ -65,8 +65,9 @@ std::vector<MaskCount> mask_counts(const MaskStudy& study) {
 
 std::vector<NeedlePrompt> prompts_of(const Options& options, const Tokenizer& tokenizer,
                                      int64_t set) {
-  const std::string hay = options.file.empty() ? haystack_text(kHaystackCharacters, options.mask.seed)
-                                               : read_prompt("", options.file);
+  const std::string hay = options.file.empty()
+                              ? haystack_text(kHaystackCharacters, options.mask.seed)
+                              : read_prompt("", options.file);
   const std::vector<Needle> needles =
       treasure_needles(options.needles, options.mask.seed, set * options.needles);
   return needle_prompts(tokenizer, needles, hay, options.prompts);
@@ -84,8 +85,8 @@ Result measure(const Options& options, Engine& engine) {
   std::vector<NeedlePrompt> held_out;  // of the second set, those that the model answers
   for (int64_t set = 0; set < 2 && !result.interrupted; ++set) {
     const std::vector<NeedlePrompt> prompts = prompts_of(options, tokenizer, set);
-    Progress progress(set == 0 ? "first needles" : "second needles", "prompts",
-                      std::ssize(prompts), style);
+    Progress progress(set == 0 ? "first needles" : "second needles", "prompts", std::ssize(prompts),
+                      style);
     RetrievalHeads& found = result.sets[set];
     found = find_retrieval_heads(engine.model(), engine.pool(), prompts, retrieval,
                                  [&](int64_t done, int64_t) {
@@ -101,7 +102,8 @@ Result measure(const Options& options, Engine& engine) {
   }
   const ModelConfig& config = engine.model().config();
   MNEME_CHECK(result.interrupted || result.accepted() > 0, "the model answered none of ",
-              result.runs(), " prompts: no head can be scored; shorter contexts (--lengths) may help");
+              result.runs(),
+              " prompts: no head can be scored; shorter contexts (--lengths) may help");
   result.mean = result.scores.mean(config.layers, config.q_heads);
   result.heads = heads_at_least(result.mean, options.threshold);
   if (result.interrupted) return result;
@@ -138,16 +140,17 @@ nlohmann::ordered_json json_of(const Options& options, const Result& result) {
       {"accepted", result.accepted()},
       {"threshold", options.threshold},
       {"retrieval_heads", result.heads.size()},
-      {"share", static_cast<double>(result.heads.size()) /
-                    static_cast<double>(result.mean.values().size())},
-      {"rank_correlation", result.correlation ? nlohmann::ordered_json(*result.correlation)
-                                              : nlohmann::ordered_json()},
+      {"share",
+       static_cast<double>(result.heads.size()) / static_cast<double>(result.mean.values().size())},
+      {"rank_correlation",
+       result.correlation ? nlohmann::ordered_json(*result.correlation) : nlohmann::ordered_json()},
       {"heads", std::move(heads)},
       {"interrupted", result.interrupted}};
   if (!result.masks) return json;
   auto rows = nlohmann::ordered_json::array();
   for (const MaskRow& row : result.masks->rows)
-    rows.push_back({{"random", row.random}, {"heads", heads_json(row.heads)}, {"recall", row.recall}});
+    rows.push_back(
+        {{"random", row.random}, {"heads", heads_json(row.heads)}, {"recall", row.recall}});
   json["masking"] = {{"mode", options.mode},
                      {"prompts", result.masks->prompts},
                      {"unmasked_recall", result.masks->unmasked_recall},
@@ -178,9 +181,10 @@ void print_human(const Options& options, const Result& result) {
   }
   table.print(std::cout);
   if (!result.masks) return;
-  std::cout << "\nToken recall with heads masked (" << options.mode << "), ranked on the first set, "
-            << result.masks->prompts << " prompts of the second; unmasked "
-            << fixed_number(result.masks->unmasked_recall, 2) << "\n";
+  std::cout << "\nToken recall with heads masked (" << options.mode
+            << "), ranked on the first set, " << result.masks->prompts
+            << " prompts of the second; unmasked " << fixed_number(result.masks->unmasked_recall, 2)
+            << "\n";
   TextTable masks({"masked", "best heads", concat("random heads, mean of ", options.mask.draws)});
   for (const MaskCount& row : mask_counts(*result.masks))
     masks.add({std::to_string(row.count), fixed_number(row.best, 2), fixed_number(row.random, 2)});
@@ -189,13 +193,14 @@ void print_human(const Options& options, const Result& result) {
 
 std::string page_of(const Options& options, const Result& result, const Engine& engine) {
   const ModelConfig& config = engine.model().config();
-  HeadMapPage page{.title = "Retrieval heads",
-                   .lead = concat("How often each head's strongest attention lies on the very token "
-                                  "that is being copied: mean over ",
-                                  result.accepted(), " of ", result.runs(),
-                                  " prompts that hide a sentence in filler text."),
-                   .value = "retrieval score",
-                   .table = result.mean};
+  HeadMapPage page{
+      .title = "Retrieval heads",
+      .lead = concat("How often each head's strongest attention lies on the very token "
+                     "that is being copied: mean over ",
+                     result.accepted(), " of ", result.runs(),
+                     " prompts that hide a sentence in filler text."),
+      .value = "retrieval score",
+      .table = result.mean};
   if (result.masks) {
     page.effect_title = "Masking them";
     page.effect_note = concat("Share of the hidden sentence that is still repeated (", options.mode,
@@ -269,8 +274,7 @@ void add_heads_retrieval(CLI::App& heads, Action& action) {
       ->add_option("--buffer", options->prompts.buffer,
                    "tokens of a context that are left for question and answer")
       ->capture_default_str();
-  command
-      ->add_option("-n,--max-tokens", options->mask.retrieval.max_tokens, "tokens of an answer")
+  command->add_option("-n,--max-tokens", options->mask.retrieval.max_tokens, "tokens of an answer")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
       ->capture_default_str();
   command
@@ -278,8 +282,7 @@ void add_heads_retrieval(CLI::App& heads, Action& action) {
                    "a head hits with any of its so many strongest weights")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 16))
       ->capture_default_str();
-  command
-      ->add_option("--threshold", options->threshold, "mean score of a retrieval head")
+  command->add_option("--threshold", options->threshold, "mean score of a retrieval head")
       ->capture_default_str();
   command
       ->add_option("--mask", options->mode,

@@ -343,12 +343,15 @@ MemoryEntry flux() {
 MemoryEntry retrieval_heads() {
   return {.name = "retrieval-heads",
           .kind = "row policy",
-          .summary = "everything for the heads that copy from far back, the first and newest "
-                     "positions for the others",
-          .paper = "Retrieval Head Mechanistically Explains Long-Context Factuality, 2024 (arXiv "
-                   "2404.15574)",
-          .state = "rows of min(tokens, window + sink), in pages of 64; all rows in KV heads with "
-                   "a retrieval head",
+          .summary =
+              "everything for the heads that copy from far back, the first and newest "
+              "positions for the others",
+          .paper =
+              "Retrieval Head Mechanistically Explains Long-Context Factuality, 2024 (arXiv "
+              "2404.15574)",
+          .state =
+              "rows of min(tokens, window + sink), in pages of 64; all rows in KV heads with "
+              "a retrieval head",
           .parameters = {text("file", "none",
                               "head scores (`mneme heads retrieval --out`); none: no head "
                               "retrieves"),

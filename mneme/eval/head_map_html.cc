@@ -56,27 +56,26 @@ std::string head_map_chart(const ChartText& text, const HeadTable& table) {
   const double height = std::min(kMostCellHeight, std::max(6.0, width));
   const double bottom = kTop + height * static_cast<double>(table.layers());
   const std::string id = html_escape(text.id);
-  std::string svg = concat(
-      "<svg viewBox=\"0 0 ", px(kWidth), " ", px(bottom + kBottom),
-      "\" role=\"img\" aria-labelledby=\"", id, "-t ", id, "-d\"><title id=\"", id, "-t\">",
-      html_escape(text.title), "</title><desc id=\"", id, "-d\">", html_escape(text.description),
-      "</desc><defs><pattern id=\"", id,
-      "-h\" width=\"4\" height=\"4\" patternUnits=\"userSpaceOnUse\"><path d=\"M0 4L4 0\" "
-      "stroke=\"var(--card)\" stroke-width=\"1.2\"/></pattern></defs>");
+  std::string svg =
+      concat("<svg viewBox=\"0 0 ", px(kWidth), " ", px(bottom + kBottom),
+             "\" role=\"img\" aria-labelledby=\"", id, "-t ", id, "-d\"><title id=\"", id, "-t\">",
+             html_escape(text.title), "</title><desc id=\"", id, "-d\">",
+             html_escape(text.description), "</desc><defs><pattern id=\"", id,
+             "-h\" width=\"4\" height=\"4\" patternUnits=\"userSpaceOnUse\"><path d=\"M0 4L4 0\" "
+             "stroke=\"var(--card)\" stroke-width=\"1.2\"/></pattern></defs>");
   const int64_t every = std::max<int64_t>(1, static_cast<int64_t>(std::ceil(24 / width)));
   for (int64_t head = 0; head < table.heads(); head += every)
     svg += label(kLeft + width * (static_cast<double>(head) + 0.5), kTop - 7, "middle",
                  std::to_string(head));
   for (int64_t layer = 0; layer < table.layers(); ++layer) {
     const double y = kTop + height * static_cast<double>(layer);
-    if (layer % 5 == 0)
-      svg += label(kLeft - 6, y + height / 2 + 4.5, "end", std::to_string(layer));
+    if (layer % 5 == 0) svg += label(kLeft - 6, y + height / 2 + 4.5, "end", std::to_string(layer));
     for (int64_t head = 0; head < table.heads(); ++head) {
       const double value = table.at({layer, head});
       const double strength = largest > 0 ? std::abs(value) / largest : 0;
-      const std::string place = concat(
-          "x=\"", px(kLeft + width * static_cast<double>(head)), "\" y=\"", px(y), "\" width=\"",
-          px(width - 1), "\" height=\"", px(height - 1), "\"");
+      const std::string place =
+          concat("x=\"", px(kLeft + width * static_cast<double>(head)), "\" y=\"", px(y),
+                 "\" width=\"", px(width - 1), "\" height=\"", px(height - 1), "\"");
       svg += concat("<g><title>layer ", layer, ", head ", head, ": ", fixed_number(value, 3),
                     "</title><rect ", place, " fill=\"var(--grid)\"/>");
       if (strength >= kFaintest) {
@@ -105,18 +104,17 @@ std::string head_map_html(const HeadMapPage& page) {
       "</p><div class=\"grid\"><section class=\"card\"><h3>Map of heads</h3><p class=\"note\">",
       html_escape(page.value), ": layers from the top, query heads from the left, full colour at ",
       fixed_number(largest_of(page.table), 3), "</p>", chart,
-      "</section><section class=\"card\"><h3>Strongest heads</h3><table><thead><tr><th>head</th><th>",
+      "</section><section class=\"card\"><h3>Strongest "
+      "heads</h3><table><thead><tr><th>head</th><th>",
       html_escape(page.value), "</th></tr></thead><tbody>", head_rows(page),
       "</tbody></table></section>");
   if (!page.effect.empty()) {
-    html += concat("<section class=\"card\"><h3>", html_escape(page.effect_title),
-                   "</h3><p class=\"note\">", html_escape(page.effect_note), "</p>",
-                   bar_chart({.id = "effect",
-                              .title = page.effect_title,
-                              .description = page.effect_note},
-                             page.bars, page.effect,
-                             [](double value) { return fixed_number(value, 2); }),
-                   "</section>");
+    html += concat(
+        "<section class=\"card\"><h3>", html_escape(page.effect_title), "</h3><p class=\"note\">",
+        html_escape(page.effect_note), "</p>",
+        bar_chart({.id = "effect", .title = page.effect_title, .description = page.effect_note},
+                  page.bars, page.effect, [](double value) { return fixed_number(value, 2); }),
+        "</section>");
   }
   html += "</div><h2>How it was measured</h2><div class=\"card\"><dl>";
   for (const auto& [name, text] : page.facts)

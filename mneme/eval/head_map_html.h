@@ -14,13 +14,14 @@ namespace mneme {
 
 struct HeadMapPage {
   std::string title;
-  std::string lead;    // what was measured, in one or two sentences
-  std::string value;   // what the number is: "retrieval score"
+  std::string lead;   // what was measured, in one or two sentences
+  std::string value;  // what the number is: "retrieval score"
   HeadTable table;
-  int64_t listed = 12;  // heads in the table: the largest, or of a signed map the largest of each sign
+  int64_t listed =
+      12;  // heads in the table: the largest, or of a signed map the largest of each sign
   std::string effect_title, effect_note;  // of the bars
   std::vector<std::string> bars;
-  std::vector<BarGroup> effect;  // empty: no bars
+  std::vector<BarGroup> effect;                            // empty: no bars
   std::vector<std::pair<std::string, std::string>> facts;  // at the foot, name and text
 };
 

@@ -53,9 +53,8 @@ MaskStudy study_masks(DecoderModel& model, ThreadPool& pool, std::span<const Nee
     MNEME_CHECK(!prompt.tokens.empty(), "mask study: a prompt without tokens");
     const std::span<const int32_t> context(prompt.tokens.data(), prompt.tokens.size() - 1);
     const auto read = [&] {
-      Session session(
-          model, pool,
-          MemoryRegistry::builtin().build("full(dtype=f32)", model.memory_shape()));
+      Session session(model, pool,
+                      MemoryRegistry::builtin().build("full(dtype=f32)", model.memory_shape()));
       session.append(context);
       return session;
     };

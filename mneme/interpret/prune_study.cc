@@ -29,21 +29,19 @@ std::vector<HeadId> late_heads(const HeadTable& table, const std::vector<PruneRo
 }  // namespace
 
 PruneStudy study_pruning(DecoderModel& model, ThreadPool& pool,
-                         std::span<const ConflictExample> examples,
-                         const ConflictRanking& ranking, const PruneOptions& options,
-                         const PrefillProgress& progress) {
+                         std::span<const ConflictExample> examples, const ConflictRanking& ranking,
+                         const PruneOptions& options, const PrefillProgress& progress) {
   MNEME_CHECK(options.draws >= 0, "prune study: draws must not be negative, got ", options.draws);
   PruneStudy study;
   for (const ConflictSide side : {ConflictSide::kMemory, ConflictSide::kContext}) {
     for (const int64_t count : options.counts) {
       MNEME_CHECK(count > 0, "prune study: counts must be positive, got ", count);
-      study.rows.push_back(
-          {.side = side,
-           .count = count,
-           .heads = conflict_heads(ranking, side,
-                                   {.count = count,
-                                    .opposite_effects = options.opposite_effects,
-                                    .upper_half = options.upper_half})});
+      study.rows.push_back({.side = side,
+                            .count = count,
+                            .heads = conflict_heads(ranking, side,
+                                                    {.count = count,
+                                                     .opposite_effects = options.opposite_effects,
+                                                     .upper_half = options.upper_half})});
     }
   }
   const std::vector<HeadId> late = late_heads(ranking.importance, study.rows);

@@ -38,9 +38,8 @@ struct PruneStudy {
 
 // progress(done, total) counts rows; false stops.
 PruneStudy study_pruning(DecoderModel& model, ThreadPool& pool,
-                         std::span<const ConflictExample> examples,
-                         const ConflictRanking& ranking, const PruneOptions& options,
-                         const PrefillProgress& progress = {});
+                         std::span<const ConflictExample> examples, const ConflictRanking& ranking,
+                         const PruneOptions& options, const PrefillProgress& progress = {});
 
 // The row of `side` with the best rate of the answer that its pruning is to bring (the other side's),
 // of equal ones that with the smallest perplexity, then the fewest heads. Null where no row is of it.
