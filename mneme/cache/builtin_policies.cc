@@ -9,6 +9,7 @@
 #include "mneme/cache/policy/gemfilter.h"
 #include "mneme/cache/policy/h2o.h"
 #include "mneme/cache/policy/hylra.h"
+#include "mneme/cache/policy/retrieval_heads.h"
 #include "mneme/cache/policy/simple_scores.h"
 #include "mneme/cache/policy/sliding.h"
 #include "mneme/cache/policy/snapkv.h"
@@ -339,6 +340,36 @@ MemoryEntry flux() {
           })};
 }
 
+MemoryEntry retrieval_heads() {
+  return {.name = "retrieval-heads",
+          .kind = "row policy",
+          .summary =
+              "everything for the heads that copy from far back, the first and newest "
+              "positions for the others",
+          .paper =
+              "Retrieval Head Mechanistically Explains Long-Context Factuality, 2024 (arXiv "
+              "2404.15574)",
+          .state =
+              "rows of min(tokens, window + sink), in pages of 64; all rows in KV heads with "
+              "a retrieval head",
+          .parameters = {text("file", "none",
+                              "head scores (`mneme heads retrieval --out`); none: no head "
+                              "retrieves"),
+                         real("share", "0.1", 0, 1,
+                              "of the model's query heads that count as retrieval heads"),
+                         integer("window", "256", 1, 1 << 30,
+                                 "newest positions that the other heads see"),
+                         integer("sink", "4", 0, 1 << 20, "first positions that they see")},
+          .source = "mneme/cache/policy/retrieval_heads.h",
+          .apply = policy([](const MemoryShape& shape, const Parameters& p) {
+            return std::make_unique<RetrievalHeadsPolicy>(
+                shape, RetrievalHeadsOptions{.file = p.text("file"),
+                                             .share = p.real("share"),
+                                             .window = p.integer("window"),
+                                             .sink = p.integer("sink")});
+          })};
+}
+
 }  // namespace
 
 void add_builtin_policies(MemoryRegistry& registry) {
@@ -355,6 +386,7 @@ void add_builtin_policies(MemoryRegistry& registry) {
   registry.add(hylra());
   registry.add(gemfilter());
   registry.add(flux());
+  registry.add(retrieval_heads());
 }
 
 }  // namespace mneme

@@ -6,6 +6,8 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
@@ -135,6 +137,42 @@ TEST_F(Cli, WeightsAsInt8) {
                  "unknown form of weights 'int4', expected file, float or int8");
 }
 
+TEST_F(Cli, HeadsOfAModelThatKnowsNothingAreRefused) {
+  const std::string map = folder_ / "map.jsonl";
+  expect_refusal(
+      with_model("heads retrieval",
+                 "--needles 1 --depths 50 --lengths 450 -n 4 -q --out '" + map + "' 2>&1"),
+      "the model answered none of 2 prompts: no head can be scored");
+  expect_refusal(with_model("heads conflict", "-q 2>&1"), "the model knows 0 of 100 capitals");
+  expect_refusal(with_model("heads retrieval", "-q --depths 101 2>&1"),
+                 "0 to 100 percent, got 101");
+  EXPECT_FALSE(std::filesystem::exists(map));
+}
+
+TEST_F(Cli, HeadsOfARealModelAreSavedAndUsed) {
+  const char* path = std::getenv("MNEME_MODEL");
+  if (path == nullptr || *path == '\0') GTEST_SKIP() << "MNEME_MODEL is not set";
+  const std::string map = folder_ / "map.jsonl", page = folder_ / "map.html";
+  const Outcome outcome =
+      run(std::string("heads retrieval --json --mask none --needles 2 --depths 30 --model '") +
+          path + "' --out '" + map + "' --html '" + page + "'");
+  ASSERT_EQ(outcome.code, 0) << outcome.out;
+  const auto json = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(json["prompts"], 4);
+  EXPECT_GE(json["accepted"], 2);
+  EXPECT_LT(json["share"], 0.15);
+  std::vector<std::pair<int, int>> best;
+  for (size_t i = 0; i < 4; ++i)
+    best.emplace_back(json["heads"][i]["layer"], json["heads"][i]["head"]);
+  EXPECT_THAT(best, ::testing::IsSupersetOf({std::pair(18, 6), std::pair(23, 2)}));
+  EXPECT_THAT(testing::read_file(page), HasSubstr("layer 18, head 6"));
+  const Outcome plan =
+      run(std::string("plan --json --tokens 4000 --model '") + path +
+          "' --memory full --memory 'retrieval-heads(share=0.05,window=64,file=" + map + ")'");
+  ASSERT_EQ(plan.code, 0) << plan.out;
+  EXPECT_THAT(plan.out, HasSubstr("retrieval-heads(file=" + map));
+}
+
 TEST_F(Cli, ListExplainInspectTokenizeAndCheck) {
   const auto list = nlohmann::json::parse(run("list --json").out);
   ASSERT_TRUE(list.is_array());
@@ -188,8 +226,9 @@ TEST_F(Cli, ChatAnswersEachLineAndReusesWhatItHolds) {
 
 TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
   EXPECT_EQ(run("--version").code, 0);
-  for (const char* command : {"run", "chat", "compare", "plan", "weights", "list", "explain",
-                              "inspect", "tokenize", "check"}) {
+  for (const char* command :
+       {"run", "chat", "compare", "plan", "weights", "list", "explain", "inspect", "tokenize",
+        "check", "heads retrieval", "heads conflict"}) {
     const Outcome help = run(std::string(command) + " --help");
     EXPECT_EQ(help.code, 0) << command;
     EXPECT_THAT(help.out, AllOf(HasSubstr("Example:\n  mneme "), HasSubstr("--json"))) << command;
