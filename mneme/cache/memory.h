@@ -9,8 +9,9 @@
 //   memory.commit();                       the step counts: evicts what the policy lets go
 //   memory.abort();                        instead of commit: as if the step had never begun
 //
-// Queries, keys and values arrive with rotary positions applied. Implementations: paged_memory.h.
-// Built from a spec string by memory_registry.h. Saved and loaded by memory_file.h.
+// Queries, keys and values arrive with rotary positions applied, except where a memory asks for them
+// without (Capabilities::unrotated). Implementations: paged_memory.h, landmark_memory.h. Built from a
+// spec string by memory_registry.h. Saved and loaded by memory_file.h.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,19 @@
 
 #include "mneme/core/tensor_view.h"
 #include "mneme/core/thread_pool.h"
+#include "mneme/kernels/elementwise.h"
 
 namespace mneme {
+
+// How a layer turns queries and keys by their positions (rope_table() and rope() of elementwise.h).
+struct RotaryPositions {
+  RopePairs pairs = RopePairs::kHalves;
+  double base = 10000;
+  double scale = 1;            // positions are divided by it
+  std::vector<float> factors;  // [k_dim / 2] each frequency is divided by its own; empty: none
+
+  bool operator==(const RotaryPositions&) const = default;
+};
 
 // What a model asks of its memory.
 struct MemoryShape {
@@ -32,6 +44,9 @@ struct MemoryShape {
   int64_t context = 0;  // positions the model was trained for
   // [layers] positions a layer sees (its own included); 0: all of them
   std::vector<int64_t> windows;
+  // [layers] what a memory that asks for unrotated rows has to apply; empty: the model has no rotary
+  // positions.
+  std::vector<RotaryPositions> rotary;
   // Of weights and configuration: two models never share a saved memory.
   std::string model_fingerprint;
 
@@ -55,6 +70,9 @@ struct Capabilities {
   // A token alone is answered otherwise than in a step of several: while decoding, rows are let go or
   // fewer of them read. What measures decoding must go token by token.
   bool decodes_apart = false;
+  // Takes queries and keys as they are before rotary positions, and applies those itself
+  // (MemoryShape::rotary), because rows move.
+  bool unrotated = false;
 };
 
 struct StepPlan {

@@ -39,12 +39,20 @@ void ModelConfig::validate(const std::string& origin) const {
 }
 
 MemoryShape ModelConfig::memory_shape() const {
+  std::vector<RotaryPositions> rotary;
+  for (const int64_t window : windows) {
+    const bool own = rope_base_window != 0 && window > 0;
+    rotary.push_back({.pairs = rope_pairs,
+                      .base = own ? rope_base_window : rope_base,
+                      .scale = own ? 1 : rope_scale});
+  }
   return {.q_heads = q_heads,
           .kv_heads = kv_heads,
           .k_dim = head_dim,
           .v_dim = head_dim,
           .context = context,
-          .windows = windows};
+          .windows = windows,
+          .rotary = std::move(rotary)};
 }
 
 std::string ModelConfig::text() const {

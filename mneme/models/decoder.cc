@@ -51,6 +51,9 @@ DecoderModel::DecoderModel(ModelConfig config, DecoderWeights weights,
   if (weights_.rope_factors != nullptr) {
     rope_factors_.resize(static_cast<size_t>(config_.head_dim / 2));
     std::copy_n(floats(weights_.rope_factors), rope_factors_.size(), rope_factors_.begin());
+    for (size_t layer = 0; layer < shape_.rotary.size(); ++layer) {
+      if (!has_window_rope(static_cast<int64_t>(layer))) shape_.rotary[layer].factors = rope_factors_;
+    }
   }
 }
 
@@ -198,12 +201,22 @@ void DecoderModel::prepare(std::span<const SequenceStep> steps, int64_t tokens,
     const int64_t first = step.memory->length();
     const auto count = static_cast<int64_t>(step.tokens.size());
     const float* factors = rope_factors_.empty() ? nullptr : rope_factors_.data();
-    rope_table(first, count, config_.head_dim, config_.rope_base, config_.rope_scale, factors,
-               cosines_.data() + row * half, sines_.data() + row * half);
-    if (config_.rope_base_window != 0) {
-      rope_table(first, count, config_.head_dim, config_.rope_base_window, 1, nullptr,
-                 window_cosines_.data() + row * half, window_sines_.data() + row * half);
-    }
+    // A memory that turns rows itself gets them turned by nothing.
+    const bool turned = !step.memory->capabilities().unrotated;
+    const auto fill_table = [&](double base, double scale, const float* divisors,
+                                std::vector<float>& cosines, std::vector<float>& sines) {
+      float* const c = cosines.data() + row * half;
+      float* const s = sines.data() + row * half;
+      if (turned) {
+        rope_table(first, count, config_.head_dim, base, scale, divisors, c, s);
+      } else {
+        std::fill_n(c, count * half, 1.0f);
+        std::fill_n(s, count * half, 0.0f);
+      }
+    };
+    fill_table(config_.rope_base, config_.rope_scale, factors, cosines_, sines_);
+    if (config_.rope_base_window != 0)
+      fill_table(config_.rope_base_window, 1, nullptr, window_cosines_, window_sines_);
     for (const int32_t token : step.tokens) embed(token, x_.data() + config_.hidden * row++);
   }
   if (config_.embedding_scale != 1)
@@ -221,8 +234,7 @@ void DecoderModel::attention(int64_t layer, std::span<const SequenceStep> steps,
                                       {linears.k.get(), k_.data(), kv_width},
                                       {linears.v.get(), v_.data(), kv_width}};
   apply_together(projections, normed_.data(), tokens, config_.hidden, pool);
-  const bool window_table =
-      config_.rope_base_window != 0 && config_.windows[static_cast<size_t>(layer)] > 0;
+  const bool window_table = has_window_rope(layer);
   const float* cosines = window_table ? window_cosines_.data() : cosines_.data();
   const float* sines = window_table ? window_sines_.data() : sines_.data();
   const RotaryRows turned[] = {{q_.data(), config_.q_heads, floats_or_null(weights.q_norm)},

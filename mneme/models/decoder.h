@@ -91,6 +91,10 @@ class DecoderModel {
   // Returns how many layers the step runs.
   int64_t check(std::span<const SequenceStep> steps) const;
   void set_output(std::unique_ptr<Linear> output);
+  // Whether a layer's rotary positions are those of layers with a window.
+  bool has_window_rope(int64_t layer) const {
+    return config_.rope_base_window != 0 && config_.windows[static_cast<size_t>(layer)] > 0;
+  }
   void embed(int32_t token, float* out) const;
   void for_each_linear(
       FunctionRef<void(const Linear& linear, const TensorView& weight)> visit) const;
