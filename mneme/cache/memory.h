@@ -154,7 +154,7 @@ class SequenceMemory {
   // The largest resident_bytes() since it was made, the inside of steps included.
   virtual int64_t peak_bytes() const = 0;
   // Its prompt filter left out so many tokens of the text, and its pass held so many bytes.
-  virtual void count_filtered(int64_t tokens, int64_t bytes) = 0;
+  virtual void count_filtered(int64_t tokens, int64_t bytes) { (void)tokens, (void)bytes; }
   virtual int64_t filtered_tokens() const { return 0; }
   // What an f16 cache of every token seen would take. Never to be reported as resident.
   int64_t logical_bytes() const {
