@@ -1,5 +1,6 @@
 // The row formats of this library, one block each. Order is the order of `mneme list`; policies
 // follow (builtin_policies.h).
+#include "mneme/cache/builtin_landmark.h"
 #include "mneme/cache/builtin_policies.h"
 #include "mneme/cache/memory_registry.h"
 
@@ -80,6 +81,7 @@ MemoryRegistry make_builtin() {
                          "2 * layers * kv_heads * head_dim * tokens * (1/2 + 4 / group)",
                          "hadamard", "squares"));
   add_builtin_policies(registry);
+  add_builtin_landmark(registry);
   return registry;
 }
 

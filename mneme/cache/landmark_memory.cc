@@ -41,7 +41,7 @@ LandmarkOptions checked(LandmarkOptions options, const MemoryShape& shape) {
   MNEME_CHECK(shape.context > 0, "landmark memory: context must be positive, got ", shape.context);
   MNEME_CHECK(shape.v_dim > 0, "landmark memory: head sizes must be positive, got ", shape.k_dim,
               " and ", shape.v_dim);
-  MNEME_CHECK(shape.rotary.empty() || std::ssize(shape.rotary) == shape.layers(),
+  MNEME_CHECK(shape.rotary.empty() || std::ssize(shape.rotary) >= shape.layers(),
               "landmark memory: rotary positions are given for ", shape.rotary.size(), " of ",
               shape.layers(), " layers");
   for (const int64_t window : shape.windows) {
@@ -102,6 +102,7 @@ Capabilities LandmarkMemory::capabilities() const {
           .fork = true,
           .persist = true,
           .beyond_context = reach_ < shape_.context,
+          .decodes_apart = options_.window == 0,
           .unrotated = true};
 }
 

@@ -40,6 +40,7 @@ struct LandmarkOptions {
   int64_t block = 51;  // positions, the landmark token included
   int64_t top = 1;     // blocks a query fetches
   LandmarkSelection selection = LandmarkSelection::kPerTokenAndHead;
+  BlockChooser other_rule;  // instead of the largest scores, of equal ones the lower block
   int64_t window = 0;
   // window = 0: the most positions from the last stored block to the end of a chunk. 0: what the
   // trained context holds beside the fetched blocks, context - context % block - (top + 1) * block.

@@ -191,7 +191,7 @@ void LandmarkMemory::answer(const LayerStep& step, const Run& run, ThreadPool& p
                    .queries = run.queries,
                    .blocks = blocks,
                    .stride = stride},
-                  options_.top, selected, scratch.select);
+                  options_.top, selected, scratch.select, options_.other_rule);
   }
   const auto count = static_cast<size_t>(run.fetched);
   for_tiles([&](int64_t head, int64_t first, int64_t end) {
@@ -204,7 +204,7 @@ void LandmarkMemory::answer(const LayerStep& step, const Run& run, ThreadPool& p
         float* const row = grown(scratch.scores, stride);
         score_landmarks(step, run, head, query, row);
         select_blocks(options_.selection, {row, 1, 1, blocks, stride}, options_.top,
-                      {scratch.fetched.data(), count}, scratch.select);
+                      {scratch.fetched.data(), count}, scratch.select, options_.other_rule);
       } else {
         std::iota(scratch.fetched.data(), scratch.fetched.data() + count, 0);
       }

@@ -17,7 +17,8 @@ void take_probabilities(const float* scores, int64_t blocks, LandmarkScratch& sc
 }  // namespace
 
 void select_blocks(LandmarkSelection method, const LandmarkScores& scores, int64_t top,
-                   std::span<int32_t> selected, LandmarkScratch& scratch) {
+                   std::span<int32_t> selected, LandmarkScratch& scratch,
+                   const BlockChooser& other_rule) {
   MNEME_CHECK(top >= 1, "select_blocks: top must be at least 1, got ", top);
   MNEME_CHECK(scores.heads >= 0 && scores.queries >= 0 && scores.blocks >= 0 &&
                   scores.stride >= scores.blocks,
@@ -37,8 +38,12 @@ void select_blocks(LandmarkSelection method, const LandmarkScores& scores, int64
                             static_cast<size_t>(fetched));
   };
   const auto choose = [&](const float* row, std::span<int32_t> chosen) {
-    select_top_k({row, static_cast<size_t>(scores.blocks)}, fetched, SelectOrder::kIndex, chosen,
-                 scratch.select);
+    const std::span<const float> candidates{row, static_cast<size_t>(scores.blocks)};
+    if (other_rule) {
+      other_rule(candidates, chosen);
+    } else {
+      select_top_k(candidates, fetched, SelectOrder::kIndex, chosen, scratch.select);
+    }
   };
   const auto blocks = static_cast<size_t>(scores.blocks);
   switch (method) {

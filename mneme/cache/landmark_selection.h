@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -36,6 +37,11 @@ inline int64_t fetched_slot(int64_t rank, int64_t block, int64_t blocks, int64_t
   return rank + (block >= blocks - fetched ? 1 : 0);
 }
 
+// Which selected.size() blocks, ascending, of those with these scores (or probabilities). Called by
+// several threads at once.
+using BlockChooser =
+    std::function<void(std::span<const float> scores, std::span<int32_t> selected)>;
+
 struct LandmarkScores {
   const float* scores = nullptr;  // [heads, queries, stride], q . landmark, scaled
   int64_t heads = 0;
@@ -49,10 +55,12 @@ struct LandmarkScratch {
   std::vector<float> row, best;
 };
 
-// selected [heads, queries, min(top, blocks)], ascending blocks; of equal scores the lower block is
-// taken. Probabilities are softmax over all blocks. Throws Error on top < 1, sizes that do not fit
-// and NaN.
+// selected [heads, queries, min(top, blocks)], ascending blocks. Probabilities are softmax over all
+// blocks. Without another rule the largest are taken, of equal ones the lower block. Equal scores
+// are the rule in a model's lowest layer, where all landmarks are one token with one key and older
+// blocks share one place. Throws Error on top < 1, sizes that do not fit and NaN.
 void select_blocks(LandmarkSelection method, const LandmarkScores& scores, int64_t top,
-                   std::span<int32_t> selected, LandmarkScratch& scratch);
+                   std::span<int32_t> selected, LandmarkScratch& scratch,
+                   const BlockChooser& other_rule = {});
 
 }  // namespace mneme

@@ -133,7 +133,14 @@ std::unique_ptr<SequenceMemory> MemoryRegistry::build(std::string_view text,
     }
     kinds.push_back(entry.kind);
     entry.apply(check_arguments(spec, term, entry), parts);
+    if (parts.whole && (parts.policy || parts.filter)) {
+      throw Error(spec_error(spec.text, term.position,
+                             concat("a ", kinds[kinds.size() - 2], " and a ", kinds.back(), " ('",
+                                    entry.name, "'); they cannot be joined")));
+    }
   }
+  if (parts.whole)
+    return parts.whole(canonical(text), shape, parts.format ? &*parts.format : nullptr);
   const RowFormat format = parts.format.value_or(RowFormat{});
   auto policy = parts.policy ? parts.policy(shape) : std::make_unique<KeepAll>(shape);
   return std::make_unique<PagedMemory>(canonical(text), format, std::move(policy),

@@ -44,9 +44,14 @@ class Parameters {
   std::vector<std::pair<std::string, std::string>> values_;
 };
 
-// What the terms of a spec put together: at most one row format, one policy and one prompt filter.
+// What the terms of a spec put together: at most one row format, one policy and one prompt filter;
+// or a memory that is no PagedMemory, with at most a row format.
 struct MemoryParts {
   std::optional<RowFormat> format;
+  // Builds it; throws Error where shape or format (null: none was given) does not fit it.
+  std::function<std::unique_ptr<SequenceMemory>(std::string spec, const MemoryShape& shape,
+                                                const RowFormat* format)>
+      whole;
   PolicyMaker policy;  // of a shape; throws Error where the policy does not fit it
   std::function<std::shared_ptr<const PromptFilter>(const MemoryShape&)> filter;
   bool rotate_keys = false;  // see PagedMemory
@@ -54,7 +59,8 @@ struct MemoryParts {
 
 struct MemoryEntry {
   std::string name;
-  // "row format", "row policy" or "prompt filter": a spec takes at most one term of each kind.
+  // "row format", "row policy", "prompt filter" or "whole memory": a spec takes at most one term of
+  // each kind, and beside a whole memory only a row format.
   std::string kind;
   std::string summary;  // one line
   std::string paper;
