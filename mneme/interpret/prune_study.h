@@ -1,6 +1,6 @@
 // What pruning conflict heads does to answers that were not ranked by (papers/34 sections 3.5, 5): for
 // every count the memory heads, the context heads and random late heads, each with the perplexity of
-// a plain text beside it. Tests: conflict_golden_test.cc.
+// a plain text beside it. Tests: conflict_heads_test.cc.
 #pragma once
 
 #include <cstdint>

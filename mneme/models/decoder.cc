@@ -61,7 +61,8 @@ DecoderModel::DecoderModel(ModelConfig config, DecoderWeights weights,
     rope_factors_.resize(static_cast<size_t>(config_.head_dim / 2));
     std::copy_n(floats(weights_.rope_factors), rope_factors_.size(), rope_factors_.begin());
     for (size_t layer = 0; layer < shape_.rotary.size(); ++layer) {
-      if (!has_window_rope(static_cast<int64_t>(layer))) shape_.rotary[layer].factors = rope_factors_;
+      if (!has_window_rope(static_cast<int64_t>(layer)))
+        shape_.rotary[layer].factors = rope_factors_;
     }
   }
 }
