@@ -175,8 +175,9 @@ TEST(AttentionWeights, AreThoseOfTheDefinitionHiddenRowsToo) {
       const Heads heads(views.begin(), views.end());
       const std::vector<float> q = normals(rng, 40 * 6 * kDim);
       const int64_t stride = 510;
-      for (const auto& [queries, first, threads] :
+      for (const auto& [asked, position, threads] :
            {std::tuple<int64_t, int64_t, int>{1, end, 2}, {40, end - 60, 1}, {40, end - 60, 2}}) {
+        const int64_t queries = asked, first = position;  // clang captures no structured bindings
         std::vector<float> out(static_cast<size_t>(queries * 6 * kDim));
         std::vector<float> weights(static_cast<size_t>(queries * 6 * stride), -7.0f);
         ThreadPool pool(threads);
