@@ -323,7 +323,7 @@ MemoryEntry flux() {
           .parameters = {{.name = "routers",
                           .type = Type::kText,
                           .fallback = "full",
-                          .help = "a file of trained routers (`mneme train router`); full or "
+                          .help = "a file of trained routers, by their official names; full or "
                                   "sparse: that for every layer"},
                          integer("sink", "128", 1, 1 << 20, "first positions that are always seen"),
                          integer("window", "1024", 1, 1 << 30, "newest positions that are seen"),

@@ -313,11 +313,12 @@ TEST(Flux, TrustsNoSavedDecision) {
   Flux policy(shape_of(2), {});
   policy.load_state(*write({1, 0}));
   EXPECT_EQ(policy.window(1, 0).window, 1024);
-  for (const auto& [routes, message] : std::vector<std::pair<std::vector<int32_t>, std::string>>{
+  for (const auto& [saved, message] : std::vector<std::pair<std::vector<int32_t>, std::string>>{
            {{1, 2}, "expected -1 (open), 0 (sparse) or 1 (full), got 2"},
            {{1, -1}, "1 of 2 layers are open, expected none or all"},
            {{-1, -1}, "no routers are there to decide"},
            {{1}, "expected I32 [2]"}}) {
+    const std::vector<int32_t> routes = saved;  // clang captures no structured bindings
     EXPECT_THAT(error_of([&] { policy.load_state(*write(routes)); }), HasSubstr(message));
     EXPECT_EQ(policy.routes()[1], Route::kSparse);
   }
