@@ -103,11 +103,11 @@ TEST_F(RetrievalHeadsMemory, TheWholeShareIsFullAndNoneIsSliding) {
 TEST_F(RetrievalHeadsMemory, SaveLoadForkAndTrimKeepIt) {
   const std::string text = spec(",share=0.1,window=64,sink=3") + "+q8(group=32)";
   const auto memory = build(text);
-  step(*memory, 300, 1);
+  step(*memory, 330, 1);
   const auto fork = memory->fork();
   const std::string file = folder / "memory.safetensors";
   const MemoryIdentity identity = {"model", "tokenizer", "template"};
-  save_memory(file, *memory, std::vector<int32_t>(300, 1), identity);
+  save_memory(file, *memory, std::vector<int32_t>(330, 1), identity);
   const auto load = [&] {
     return load_memory(file, MemoryRegistry::builtin(), kShape, identity).memory;
   };
@@ -115,7 +115,7 @@ TEST_F(RetrievalHeadsMemory, SaveLoadForkAndTrimKeepIt) {
   const auto want = step(*memory, 9, 2);
   EXPECT_EQ(step(*fork, 9, 2), want);
   EXPECT_EQ(step(*loaded, 9, 2), want);
-  loaded->trim(300);
+  loaded->trim(330);
   EXPECT_EQ(step(*loaded, 9, 2), want);
   EXPECT_THAT(loaded->cannot_trim_to(100), HasSubstr("does not hold position"));
   // Other heads retrieve now: what the saved memory let go is not what this one would hold.
