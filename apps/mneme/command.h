@@ -7,9 +7,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "mneme/core/progress.h"
+#include "mneme/io/atomic_file.h"
 #include "mneme/runtime/engine.h"
 
 namespace mneme::app {
@@ -48,6 +51,25 @@ struct ModelOptions {
 // The text of a prompt: --prompt, or the content of --file ("-": standard input). Throws Error when
 // both or none are given.
 std::string read_prompt(const std::string& prompt, const std::string& file);
+
+// A file that a command writes at its end, opened at its beginning: one that cannot be written is
+// found out before the work, not after it. An empty path promises nothing.
+class PromisedFile {
+ public:
+  explicit PromisedFile(const std::string& path) {
+    if (!path.empty()) file_.emplace(path);
+  }
+  explicit operator bool() const { return file_.has_value(); }
+  // Puts the text in its place; nothing where nothing was promised.
+  void save(std::string_view text) {
+    if (!file_) return;
+    file_->write(text.data(), static_cast<int64_t>(text.size()));
+    file_->commit();
+  }
+
+ private:
+  std::optional<AtomicFile> file_;
+};
 
 // "64MiB", "1.5GiB", "500000" -> bytes. Throws Error naming what is accepted.
 int64_t parse_bytes(const std::string& text);

@@ -13,7 +13,6 @@
 #include "mneme/eval/comparison_json.h"
 #include "mneme/eval/html_text.h"
 #include "mneme/eval/report_html.h"
-#include "mneme/io/atomic_file.h"
 #include "mneme/io/utf8.h"
 
 namespace mneme::app {
@@ -224,9 +223,7 @@ int compare(Options options) {
   if (compare.specs.empty()) compare.specs = {"full", "q8", "q4", "sliding(window=512,sink=4)"};
   for (const std::string& spec : compare.specs) MemoryRegistry::builtin().canonical(spec);
   compare.budget_bytes = options.budget.empty() ? 0 : parse_bytes(options.budget);
-  // A page that cannot be written is found out before the work, not after it.
-  std::optional<AtomicFile> page;
-  if (!options.html.empty()) page.emplace(options.html);
+  PromisedFile page(options.html);
   const auto engine = options.model.open();
   const std::string excerpt = read_input(options, *engine);
 
@@ -243,7 +240,7 @@ int compare(Options options) {
   }
   if (page) {
     const ModelConfig& config = engine->model().config();
-    const std::string html = report_html(
+    page.save(report_html(
         result, {.model = config.name.empty() ? config.architecture
                                               : config.name + " (" + config.architecture + ")",
                  .file = engine->path(),
@@ -252,9 +249,7 @@ int compare(Options options) {
                  .machine = processor_name(),
                  .threads = engine->pool().size(),
                  .date = date_now(),
-                 .command = options.command_line});
-    page->write(html.data(), static_cast<int64_t>(html.size()));
-    page->commit();
+                 .command = options.command_line}));
     if (!options.quiet) std::cerr << "report: " << options.html << std::endl;
   }
   if (result.interrupted) return 130;

@@ -16,7 +16,6 @@
 #include "mneme/eval/report_html.h"
 #include "mneme/interpret/conflict_prompts.h"
 #include "mneme/interpret/prune_study.h"
-#include "mneme/io/atomic_file.h"
 
 namespace mneme::app {
 namespace {
@@ -241,10 +240,7 @@ std::string page_of(const Options& options, const Result& result, const Engine& 
 }
 
 int conflict(const Options& options) {
-  // Files that cannot be written are found out before the work, not after it.
-  std::optional<AtomicFile> map, page;
-  if (!options.out.empty()) map.emplace(options.out);
-  if (!options.html.empty()) page.emplace(options.html);
+  PromisedFile map(options.out), page(options.html);
   const auto engine = options.model.open();
   const Result result = measure(options, *engine);
   if (options.json) {
@@ -253,13 +249,8 @@ int conflict(const Options& options) {
     print_human(result);
   }
   if (result.interrupted) return 130;
-  const auto save = [](std::optional<AtomicFile>& file, const std::string& text) {
-    if (!file) return;
-    file->write(text.data(), static_cast<int64_t>(text.size()));
-    file->commit();
-  };
-  save(map, result.ranking.scores.text());
-  save(page, page_of(options, result, *engine));
+  map.save(result.ranking.scores.text());
+  if (page) page.save(page_of(options, result, *engine));
   return 0;
 }
 

@@ -13,7 +13,6 @@
 #include "mneme/eval/html_text.h"
 #include "mneme/eval/report_html.h"
 #include "mneme/interpret/mask_study.h"
-#include "mneme/io/atomic_file.h"
 
 namespace mneme::app {
 namespace {
@@ -222,10 +221,7 @@ std::string page_of(const Options& options, const Result& result, const Engine& 
 }
 
 int retrieval(const Options& options) {
-  // Files that cannot be written are found out before the work, not after it.
-  std::optional<AtomicFile> map, page;
-  if (!options.out.empty()) map.emplace(options.out);
-  if (!options.html.empty()) page.emplace(options.html);
+  PromisedFile map(options.out), page(options.html);
   const auto engine = options.model.open();
   const Result result = measure(options, *engine);
   if (options.json) {
@@ -233,14 +229,9 @@ int retrieval(const Options& options) {
   } else {
     print_human(options, result);
   }
-  const auto save = [](std::optional<AtomicFile>& file, const std::string& text) {
-    if (!file) return;
-    file->write(text.data(), static_cast<int64_t>(text.size()));
-    file->commit();
-  };
   if (result.accepted() > 0) {
-    save(map, result.scores.text());
-    save(page, page_of(options, result, *engine));
+    map.save(result.scores.text());
+    if (page) page.save(page_of(options, result, *engine));
   }
   return result.interrupted ? 130 : 0;
 }

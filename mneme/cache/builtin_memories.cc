@@ -7,34 +7,23 @@
 namespace mneme {
 namespace {
 
-using Type = ParameterInfo::Type;
-
 ParameterInfo group_parameter() {
-  return {.name = "group",
-          .type = Type::kChoice,
-          .fallback = "64",
-          .choices = {"32", "64", "128"},
-          .help = "elements of the head dimension that share scale and bias"};
+  return ParameterInfo::choice("group", "64", {"32", "64", "128"},
+                               "elements of the head dimension that share scale and bias");
 }
 
 ParameterInfo rotate_parameter(const char* fallback) {
-  return {.name = "rotate",
-          .type = Type::kChoice,
-          .fallback = fallback,
-          .choices = {"none", "hadamard"},
-          .help =
-              "hadamard: turn queries and keys alike before keys are quantised, which spreads "
-              "outlying channels and changes no score"};
+  return ParameterInfo::choice(
+      "rotate", fallback, {"none", "hadamard"},
+      "hadamard: turn queries and keys alike before keys are quantised, which spreads "
+      "outlying channels and changes no score");
 }
 
 ParameterInfo fit_parameter(const char* fallback) {
-  return {.name = "fit",
-          .type = Type::kChoice,
-          .fallback = fallback,
-          .choices = {"edges", "squares"},
-          .help =
-              "how codes are made; edges: the paper's rule; squares: least squares, a smaller "
-              "error from the same bytes"};
+  return ParameterInfo::choice(
+      "fit", fallback, {"edges", "squares"},
+      "how codes are made; edges: the paper's rule; squares: least squares, a smaller "
+      "error from the same bytes");
 }
 
 // q4(rotate=none,fit=edges) and q8 are the paper's formats to the bit.
@@ -57,23 +46,21 @@ MemoryEntry quantised(const char* name, RowEncoding encoding, const char* summar
 
 MemoryRegistry make_builtin() {
   MemoryRegistry registry;
-  registry.add({.name = "full",
-                .kind = "row format",
-                .summary = "every key and value, as floats: the exact baseline",
-                .paper = "FlashAttention-2, 2023 (arXiv 2307.08691)",
-                .state = "2 * layers * kv_heads * head_dim * tokens * sizeof(dtype)",
-                .parameters = {{.name = "dtype",
-                                .type = Type::kChoice,
-                                .fallback = "f16",
-                                .choices = {"f32", "f16", "bf16"},
-                                .help = "how rows are stored; arithmetic is always float32"}},
-                .source = "mneme/cache/paged_memory.h",
-                .apply = [](const Parameters& parameters, MemoryParts& parts) {
-                  const std::string& dtype = parameters.choice("dtype");
-                  parts.format = RowFormat{.encoding = dtype == "f32"   ? RowEncoding::kF32
-                                                       : dtype == "f16" ? RowEncoding::kF16
-                                                                        : RowEncoding::kBF16};
-                }});
+  registry.add(
+      {.name = "full",
+       .kind = "row format",
+       .summary = "every key and value, as floats: the exact baseline",
+       .paper = "FlashAttention-2, 2023 (arXiv 2307.08691)",
+       .state = "2 * layers * kv_heads * head_dim * tokens * sizeof(dtype)",
+       .parameters = {ParameterInfo::choice("dtype", "f16", {"f32", "f16", "bf16"},
+                                            "how rows are stored; arithmetic is always float32")},
+       .source = "mneme/cache/paged_memory.h",
+       .apply = [](const Parameters& parameters, MemoryParts& parts) {
+         const std::string& dtype = parameters.choice("dtype");
+         parts.format = RowFormat{.encoding = dtype == "f32"   ? RowEncoding::kF32
+                                              : dtype == "f16" ? RowEncoding::kF16
+                                                               : RowEncoding::kBF16};
+       }});
   registry.add(quantised("q8", RowEncoding::kQ8, "every key and value in 8 bits, affine groups",
                          "2 * layers * kv_heads * head_dim * tokens * (1 + 4 / group)", "none",
                          "edges"));

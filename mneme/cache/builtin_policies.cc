@@ -20,28 +20,13 @@
 namespace mneme {
 namespace {
 
-using Type = ParameterInfo::Type;
-
-ParameterInfo integer(const char* name, const char* fallback, double min, double max,
-                      const char* help) {
-  return {.name = name, .fallback = fallback, .min = min, .max = max, .help = help};
-}
-
-ParameterInfo real(const char* name, const char* fallback, double min, double max,
-                   const char* help) {
-  return {.name = name,
-          .type = Type::kReal,
-          .fallback = fallback,
-          .min = min,
-          .max = max,
-          .help = help};
-}
-
 // budget and rows stand side by side: rows count where they are given.
 std::vector<ParameterInfo> with_budget(std::vector<ParameterInfo> own = {}) {
   std::vector<ParameterInfo> all = {
-      real("budget", "0.2", 0, 1, "share of a text's rows that a layer keeps, on average"),
-      integer("rows", "0", 0, 1 << 30, "that many rows instead; 0: the share counts")};
+      ParameterInfo::real("budget", "0.2", 0, 1,
+                          "share of a text's rows that a layer keeps, on average"),
+      ParameterInfo::integer("rows", "0", 0, 1 << 30,
+                             "that many rows instead; 0: the share counts")};
   all.insert(all.end(), own.begin(), own.end());
   return all;
 }
@@ -49,10 +34,6 @@ std::vector<ParameterInfo> with_budget(std::vector<ParameterInfo> own = {}) {
 RowBudget budget_of(const Parameters& parameters) {
   const int64_t rows = parameters.integer("rows");
   return {.share = rows > 0 ? 0 : parameters.real("budget"), .rows = rows};
-}
-
-ParameterInfo text(const char* name, const char* fallback, const char* help) {
-  return {.name = name, .type = Type::kText, .fallback = fallback, .help = help};
 }
 
 // "0:1:15" -> {0, 1, 15}; `nothing` -> {}. Throws Error on anything else.
@@ -102,9 +83,10 @@ MemoryEntry sliding() {
       .summary = "the newest positions and the first few; goes on past the trained context",
       .paper = "Efficient Streaming Language Models with Attention Sinks, 2023 (arXiv 2309.17453)",
       .state = "rows of min(tokens, window + sink), in pages of 64",
-      .parameters = {integer("window", "512", 1, 1 << 30,
-                             "newest positions a query sees, its own included"),
-                     integer("sink", "4", 0, 1 << 20, "first positions that are always seen")},
+      .parameters = {ParameterInfo::integer("window", "512", 1, 1 << 30,
+                                            "newest positions a query sees, its own included"),
+                     ParameterInfo::integer("sink", "4", 0, 1 << 20,
+                                            "first positions that are always seen")},
       .source = "mneme/cache/policy/sliding.h",
       .apply = policy([](const MemoryShape& shape, const Parameters& p) {
         return std::make_unique<Sliding>(shape, p.integer("window"), p.integer("sink"));
@@ -116,21 +98,18 @@ MemoryEntry cake() {
       "cake",
       "one budget for the model: layers share it by how wide and how unsteady their attention is",
       "CAKE: Cascading and Adaptive KV Cache Eviction with Layer Preferences, ICLR 2025",
-      {integer("window", "32", 2, 1 << 20, "newest rows that judge the others and always stay"),
-       real("gamma", "200", -1e6, 1e6, "worth of a row's variance against its mean weight"),
-       real("tau1", "1", 1e-3, 1e3, "1/tau1 is the exponent of a layer's entropy"),
-       real("tau2", "1", 1e-3, 1e3, "1/tau2 is the exponent of its variance"),
-       integer("pool", "5", 1, 999, "neighbours scores are averaged over, odd"),
-       {.name = "cascade",
-        .type = Type::kChoice,
-        .fallback = "on",
-        .choices = {"on", "off"},
-        .help = "on: layers are cut while later ones are computed; off: once, at the end"},
-       {.name = "order",
-        .type = Type::kChoice,
-        .fallback = "position",
-        .choices = {"position", "score"},
-        .help = "what lies beside what when scores are averaged while decoding"}},
+      {ParameterInfo::integer("window", "32", 2, 1 << 20,
+                              "newest rows that judge the others and always stay"),
+       ParameterInfo::real("gamma", "200", -1e6, 1e6,
+                           "worth of a row's variance against its mean weight"),
+       ParameterInfo::real("tau1", "1", 1e-3, 1e3, "1/tau1 is the exponent of a layer's entropy"),
+       ParameterInfo::real("tau2", "1", 1e-3, 1e3, "1/tau2 is the exponent of its variance"),
+       ParameterInfo::integer("pool", "5", 1, 999, "neighbours scores are averaged over, odd"),
+       ParameterInfo::choice(
+           "cascade", "on", {"on", "off"},
+           "on: layers are cut while later ones are computed; off: once, at the end"),
+       ParameterInfo::choice("order", "position", {"position", "score"},
+                             "what lies beside what when scores are averaged while decoding")},
       "mneme/cache/policy/cake.h", policy([](const MemoryShape& shape, const Parameters& p) {
         return std::make_unique<Cake>(shape,
                                       CakeOptions{.budget = budget_of(p),
@@ -146,11 +125,12 @@ MemoryEntry cake() {
 
 MemoryEntry snapkv(bool pyramid) {
   std::vector<ParameterInfo> own = {
-      integer("window", "32", 1, 1 << 20, "newest rows that judge the others and always stay"),
-      integer("pool", "5", 1, 999, "neighbours scores are averaged over, odd")};
+      ParameterInfo::integer("window", "32", 1, 1 << 20,
+                             "newest rows that judge the others and always stay"),
+      ParameterInfo::integer("pool", "5", 1, 999, "neighbours scores are averaged over, odd")};
   if (pyramid)
-    own.push_back(integer("steepness", "20", 1, 1 << 20,
-                          "the highest layer keeps 1/steepness of the average"));
+    own.push_back(ParameterInfo::integer("steepness", "20", 1, 1 << 20,
+                                         "the highest layer keeps 1/steepness of the average"));
   return eviction(
       pyramid ? "pyramidkv" : "snapkv",
       pyramid ? "as snapkv, with more rows in lower layers and fewer in higher ones"
@@ -199,20 +179,21 @@ MemoryEntry knorm() {
 }
 
 MemoryEntry random_rows() {
-  return eviction(
-      "random", "rows drawn at random: what any score has to beat", "baseline",
-      {integer("seed", "1", 0, 1 << 30, "of the draws")}, "mneme/cache/policy/simple_scores.h",
-      policy([](const MemoryShape& shape, const Parameters& p) {
-        return std::make_unique<RandomRows>(
-            shape, EvictionOptions{.name = "random", .budget = budget_of(p)}, p.integer("seed"));
-      }));
+  return eviction("random", "rows drawn at random: what any score has to beat", "baseline",
+                  {ParameterInfo::integer("seed", "1", 0, 1 << 30, "of the draws")},
+                  "mneme/cache/policy/simple_scores.h",
+                  policy([](const MemoryShape& shape, const Parameters& p) {
+                    return std::make_unique<RandomRows>(
+                        shape, EvictionOptions{.name = "random", .budget = budget_of(p)},
+                        p.integer("seed"));
+                  }));
 }
 
 MemoryEntry streaming() {
   return eviction(
       "streaming", "the first rows and the newest, as many as the budget allows",
       "Efficient Streaming Language Models with Attention Sinks, 2023 (arXiv 2309.17453)",
-      {integer("sink", "4", 0, 1 << 20, "first rows that always stay")},
+      {ParameterInfo::integer("sink", "4", 0, 1 << 20, "first rows that always stay")},
       "mneme/cache/policy/simple_scores.h",
       policy([](const MemoryShape& shape, const Parameters& p) {
         return std::make_unique<NewestRows>(
@@ -230,10 +211,12 @@ MemoryEntry delta() {
       .summary = "keeps all; most layers read a few pages that a few layers choose, token by token",
       .paper = "DELTA: Dynamic Layer-Aware Token Attention, 2025 (arXiv 2510.09883)",
       .state = kEverything,
-      .parameters = {text("layers", "auto", "full layers, as 0:1:2:15:23; auto: by depth"),
-                     integer("page", "64", 1, 1 << 20, "rows of a page"),
-                     integer("pages", "16", 1, 1 << 30, "pages a sparse layer reads"),
-                     integer("recent", "2", 0, 1 << 20, "newest pages among them")},
+      .parameters = {ParameterInfo::text("layers", "auto",
+                                         "full layers, as 0:1:2:15:23; auto: by depth"),
+                     ParameterInfo::integer("page", "64", 1, 1 << 20, "rows of a page"),
+                     ParameterInfo::integer("pages", "16", 1, 1 << 30,
+                                            "pages a sparse layer reads"),
+                     ParameterInfo::integer("recent", "2", 0, 1 << 20, "newest pages among them")},
       .source = "mneme/cache/policy/delta.h",
       .apply = policy([](const MemoryShape& shape, const Parameters& p) {
         return std::make_unique<Delta>(shape,
@@ -251,14 +234,15 @@ MemoryEntry hylra() {
       .summary = "keeps all; some layers attend in full, the others read the blocks those chose",
       .paper = "HyLRA: Hybrid Layer Reuse Attention, 2026 (arXiv 2602.00777)",
       .state = kEverything,
-      .parameters = {text("profile", "none",
-                          "file of `mneme profile hylra`: which layer reads whose blocks"),
-                     text("plan", "guess",
-                          "the same by hand: -1 or a layer for each layer, as -1:0:-1:2"),
-                     integer("block", "64", 1, 1 << 20, "rows of a block"),
-                     integer("blocks", "16", 1, 1 << 30, "blocks a reading layer reads"),
-                     integer("sink", "1", 0, 1 << 20, "first blocks among them"),
-                     integer("recent", "2", 1, 1 << 20, "newest blocks among them")},
+      .parameters =
+          {ParameterInfo::text("profile", "none",
+                               "file of `mneme profile hylra`: which layer reads whose blocks"),
+           ParameterInfo::text("plan", "guess",
+                               "the same by hand: -1 or a layer for each layer, as -1:0:-1:2"),
+           ParameterInfo::integer("block", "64", 1, 1 << 20, "rows of a block"),
+           ParameterInfo::integer("blocks", "16", 1, 1 << 30, "blocks a reading layer reads"),
+           ParameterInfo::integer("sink", "1", 0, 1 << 20, "first blocks among them"),
+           ParameterInfo::integer("recent", "2", 1, 1 << 20, "newest blocks among them")},
       .source = "mneme/cache/policy/hylra.h",
       .apply = policy([](const MemoryShape& shape, const Parameters& p) {
         HylraOptions options{.plan = numbers_of(p, "plan", "guess"),
@@ -281,19 +265,18 @@ MemoryEntry gemfilter() {
       .summary = "an early layer picks the prompt's tokens, the model reads only those",
       .paper = "Discovering the Gems in Early Layers, 2024 (arXiv 2409.17422)",
       .state = "of the tokens kept, in whatever the rest of the spec stores them",
-      .parameters = {integer("layer", "-1", -1, 1 << 20,
-                             "the picking layer; -1: the one nearest to 0.42 of the depth"),
-                     integer("keep", "1024", 1, 1 << 30, "tokens kept"),
-                     real("budget", "0", 0, 1,
-                          "share of the prompt's tokens instead; 0: keep counts"),
-                     integer("pool", "5", 1, 999, "neighbours scores are averaged over, odd"),
-                     integer("first", "0", 0, 1 << 20, "first tokens that always stay"),
-                     integer("last", "0", 0, 1 << 20, "last tokens that always stay"),
-                     {.name = "score",
-                      .type = Type::kChoice,
-                      .fallback = "product",
-                      .choices = {"product", "softmax"},
-                      .help = "what is summed over heads: raw products, as the paper, or weights"}},
+      .parameters =
+          {ParameterInfo::integer("layer", "-1", -1, 1 << 20,
+                                  "the picking layer; -1: the one nearest to 0.42 of the depth"),
+           ParameterInfo::integer("keep", "1024", 1, 1 << 30, "tokens kept"),
+           ParameterInfo::real("budget", "0", 0, 1,
+                               "share of the prompt's tokens instead; 0: keep counts"),
+           ParameterInfo::integer("pool", "5", 1, 999, "neighbours scores are averaged over, odd"),
+           ParameterInfo::integer("first", "0", 0, 1 << 20, "first tokens that always stay"),
+           ParameterInfo::integer("last", "0", 0, 1 << 20, "last tokens that always stay"),
+           ParameterInfo::choice(
+               "score", "product", {"product", "softmax"},
+               "what is summed over heads: raw products, as the paper, or weights")},
       .source = "mneme/cache/policy/gemfilter.h",
       .apply = [](const Parameters& p, MemoryParts& parts) {
         const double budget = p.real("budget");
@@ -311,33 +294,34 @@ MemoryEntry gemfilter() {
 }
 
 MemoryEntry flux() {
-  return {.name = "flux",
-          .kind = "row policy",
-          .summary =
-              "trained routers choose per prompt which layers read everything and which "
-              "only the first and newest blocks",
-          .paper = "Flux Attention: Context-Aware Hybrid Attention, 2026 (arXiv 2604.07394)",
-          .state =
-              "in layers that stream rows of min(tokens, sink + window + block), in pages of "
-              "64; all rows in the others",
-          .parameters = {{.name = "routers",
-                          .type = Type::kText,
-                          .fallback = "full",
-                          .help = "a file of trained routers, by their official names; full or "
-                                  "sparse: that for every layer"},
-                         integer("sink", "128", 1, 1 << 20, "first positions that are always seen"),
-                         integer("window", "1024", 1, 1 << 30, "newest positions that are seen"),
-                         integer("block", "128", 1, 1 << 20, "sink and window are whole blocks"),
-                         integer("pool", "100", 1, 1 << 20,
-                                 "queries at each end of the prompt that routers look at")},
-          .source = "mneme/cache/policy/flux.h",
-          .apply = policy([](const MemoryShape& shape, const Parameters& p) {
-            return std::make_unique<Flux>(shape, FluxOptions{.routers = p.text("routers"),
-                                                             .sink = p.integer("sink"),
-                                                             .window = p.integer("window"),
-                                                             .block = p.integer("block"),
-                                                             .pool = p.integer("pool")});
-          })};
+  return {
+      .name = "flux",
+      .kind = "row policy",
+      .summary =
+          "trained routers choose per prompt which layers read everything and which "
+          "only the first and newest blocks",
+      .paper = "Flux Attention: Context-Aware Hybrid Attention, 2026 (arXiv 2604.07394)",
+      .state =
+          "in layers that stream rows of min(tokens, sink + window + block), in pages of "
+          "64; all rows in the others",
+      .parameters =
+          {ParameterInfo::text("routers", "full",
+                               "a file of trained routers, by their official names; full or "
+                               "sparse: that for every layer"),
+           ParameterInfo::integer("sink", "128", 1, 1 << 20,
+                                  "first positions that are always seen"),
+           ParameterInfo::integer("window", "1024", 1, 1 << 30, "newest positions that are seen"),
+           ParameterInfo::integer("block", "128", 1, 1 << 20, "sink and window are whole blocks"),
+           ParameterInfo::integer("pool", "100", 1, 1 << 20,
+                                  "queries at each end of the prompt that routers look at")},
+      .source = "mneme/cache/policy/flux.h",
+      .apply = policy([](const MemoryShape& shape, const Parameters& p) {
+        return std::make_unique<Flux>(shape, FluxOptions{.routers = p.text("routers"),
+                                                         .sink = p.integer("sink"),
+                                                         .window = p.integer("window"),
+                                                         .block = p.integer("block"),
+                                                         .pool = p.integer("pool")});
+      })};
 }
 
 MemoryEntry retrieval_heads() {
@@ -352,14 +336,15 @@ MemoryEntry retrieval_heads() {
           .state =
               "rows of min(tokens, window + sink), in pages of 64; all rows in KV heads with "
               "a retrieval head",
-          .parameters = {text("file", "none",
-                              "head scores (`mneme heads retrieval --out`); none: no head "
-                              "retrieves"),
-                         real("share", "0.1", 0, 1,
-                              "of the model's query heads that count as retrieval heads"),
-                         integer("window", "256", 1, 1 << 30,
-                                 "newest positions that the other heads see"),
-                         integer("sink", "4", 0, 1 << 20, "first positions that they see")},
+          .parameters =
+              {ParameterInfo::text("file", "none",
+                                   "head scores (`mneme heads retrieval --out`); none: no head "
+                                   "retrieves"),
+               ParameterInfo::real("share", "0.1", 0, 1,
+                                   "of the model's query heads that count as retrieval heads"),
+               ParameterInfo::integer("window", "256", 1, 1 << 30,
+                                      "newest positions that the other heads see"),
+               ParameterInfo::integer("sink", "4", 0, 1 << 20, "first positions that they see")},
           .source = "mneme/cache/policy/retrieval_heads.h",
           .apply = policy([](const MemoryShape& shape, const Parameters& p) {
             return std::make_unique<RetrievalHeadsPolicy>(

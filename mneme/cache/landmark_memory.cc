@@ -2,14 +2,12 @@
 
 #include <algorithm>
 
+#include "mneme/cache/memory_steps.h"
 #include "mneme/core/checked.h"
 #include "mneme/core/error.h"
-#include "mneme/core/progress.h"
 
 namespace mneme {
 namespace {
-
-constexpr int64_t kMaxPosition = INT32_MAX - 1;
 
 using Landmark = LandmarkOptions::Landmark;
 
@@ -34,19 +32,11 @@ LandmarkOptions checked(LandmarkOptions options, const MemoryShape& shape) {
       options.window == 0 || options.selection != LandmarkSelection::kMaxOverTokens,
       "landmark memory: blocks are fetched for all queries of a chunk, and with a window of ",
       options.window, " there are no chunks");
-  MNEME_CHECK(shape.layers() > 0, "landmark memory: a model needs at least one layer");
-  MNEME_CHECK(shape.kv_heads > 0 && shape.q_heads > 0 && shape.q_heads % shape.kv_heads == 0,
-              "landmark memory: query heads (", shape.q_heads, ") must be a multiple of KV heads (",
-              shape.kv_heads, ")");
-  MNEME_CHECK(shape.context > 0, "landmark memory: context must be positive, got ", shape.context);
-  MNEME_CHECK(shape.v_dim > 0, "landmark memory: head sizes must be positive, got ", shape.k_dim,
-              " and ", shape.v_dim);
+  check_shape("landmark memory", shape);
   MNEME_CHECK(shape.rotary.empty() || std::ssize(shape.rotary) >= shape.layers(),
               "landmark memory: rotary positions are given for ", shape.rotary.size(), " of ",
               shape.layers(), " layers");
   for (const int64_t window : shape.windows) {
-    MNEME_CHECK(window >= 0, "landmark memory: a layer's window must not be negative, got ",
-                window);
     MNEME_CHECK(window == 0 || options.landmark == Landmark::kMean,
                 "landmark memory: landmark tokens in a layer with a window of its own (", window,
                 ") have no meaning");
@@ -130,15 +120,9 @@ int64_t LandmarkMemory::forgotten() const {
 }
 
 StepPlan LandmarkMemory::plan(int64_t tokens, int64_t following) const {
-  MNEME_CHECK(tokens > 0, "plan: a step needs at least one token, got ", tokens);
-  MNEME_CHECK(following >= 0, "plan: following tokens must not be negative, got ", following);
-  StepPlan plan{.tokens = tokens, .first_position = length_, .following = following};
-  const int64_t end = checked_add(length_, tokens, "plan");
-  if (end > kMaxPosition) {
-    plan.refusal = concat("positions end at ", kMaxPosition, ", the step would reach ", end);
-    plan.out_of_reach = true;
-    return plan;
-  }
+  StepPlan plan = start_plan(tokens, following, length_);
+  if (!plan.possible()) return plan;
+  const int64_t end = length_ + tokens;
   plan.settled_bytes = predict_bytes(end);
   plan.resident_bytes = turns_.bytes();
   for (const BlockRows& layer : layers_) plan.resident_bytes += layer.bytes_reserved(end);
@@ -147,20 +131,14 @@ StepPlan LandmarkMemory::plan(int64_t tokens, int64_t following) const {
         concat("the text is ", end - shape_.context, " tokens longer than the model's context of ",
                shape_.context, ", and ", spec_, " reads rows at distances of up to ", reach_);
     plan.out_of_reach = true;
-  } else if (budget_bytes_ > 0 && plan.resident_bytes > budget_bytes_) {
-    plan.refusal =
-        concat("memory ", spec_, " would take ", plan.resident_bytes, " bytes (",
-               bytes_text(plan.resident_bytes), ") at ", end, " tokens, more than the budget of ",
-               budget_bytes_, " (", bytes_text(budget_bytes_), ")");
+  } else {
+    refuse_over_budget(spec_, budget_bytes_, plan);
   }
   return plan;
 }
 
 void LandmarkMemory::begin(const StepPlan& plan) {
-  MNEME_CHECK(step_.tokens == 0, "begin: the step before has neither been committed nor aborted");
-  MNEME_CHECK(plan.possible(), plan.refusal);
-  MNEME_CHECK(plan.tokens > 0 && plan.first_position == length_, "begin: the plan is for position ",
-              plan.first_position, ", the memory is at ", length_);
+  check_begin(step_, plan, length_);
   try {
     for (BlockRows& layer : layers_) layer.reserve(length_, length_ + plan.tokens);
   } catch (...) {
@@ -173,11 +151,7 @@ void LandmarkMemory::begin(const StepPlan& plan) {
 }
 
 void LandmarkMemory::attend(const LayerStep& step, ThreadPool& pool) {
-  MNEME_CHECK(step_.tokens > 0, "attend: no step has begun");
-  MNEME_CHECK(step.layer == next_layer_ && step.layer < shape_.layers(), "attend: expected layer ",
-              next_layer_, ", got ", step.layer);
-  MNEME_CHECK(step.q != nullptr && step.k != nullptr && step.v != nullptr && step.out != nullptr,
-              "attend: null rows");
+  check_attend(step_, step, next_layer_, shape_.layers());
   write_rows(step, pool);
   const int64_t end = length_ + step_.tokens;
   for (int64_t position = length_; position < end;) {
@@ -189,8 +163,7 @@ void LandmarkMemory::attend(const LayerStep& step, ThreadPool& pool) {
 }
 
 void LandmarkMemory::commit() {
-  MNEME_CHECK(step_.tokens > 0 && next_layer_ == shape_.layers(), "commit: only ", next_layer_,
-              " of ", shape_.layers(), " layers have taken part in the step");
+  check_commit(step_, next_layer_, shape_.layers());
   length_ += step_.tokens;
   step_ = {};
   for (int64_t layer = 0; layer < shape_.layers(); ++layer)

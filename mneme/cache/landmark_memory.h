@@ -99,7 +99,7 @@ class LandmarkMemory final : public SequenceMemory {
 
   bool grouped() const { return options_.landmark == LandmarkOptions::Landmark::kToken; }
   int64_t window_of(int64_t layer) const;
-  bool fetches(int64_t layer) const { return shape_.windows[static_cast<size_t>(layer)] == 0; }
+  bool fetches(int64_t layer) const { return shape_.sees_all(layer); }
   // n of a query at `position` in the chunk that begins at `chunk`.
   int64_t local_block(int64_t layer, int64_t position, int64_t chunk) const;
   // The first block that a query at `length` may read.

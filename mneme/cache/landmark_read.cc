@@ -4,14 +4,14 @@
 #include <numeric>
 
 #include "mneme/cache/landmark_memory.h"
+#include "mneme/cache/memory_steps.h"
 #include "mneme/core/checked.h"
 #include "mneme/core/error.h"
+#include "mneme/core/grown.h"
 
 namespace mneme {
 namespace {
 
-// Below this, handing rows to other threads costs more than writing them.
-constexpr int64_t kParallelWriteTokens = 16;
 // Queries of one head that a thread answers at a time.
 constexpr int64_t kTileQueries = 16;
 constexpr int64_t kScoreRoom = 16;  // floats that score_rows() writes past the rows
@@ -27,12 +27,6 @@ struct Scratch {
   LandmarkScratch select;
 };
 thread_local Scratch scratch;
-
-template <typename T>
-T* grown(std::vector<T>& values, int64_t count) {
-  if (std::ssize(values) < count) values.resize(static_cast<size_t>(count));
-  return values.data();
-}
 
 }  // namespace
 
@@ -52,7 +46,7 @@ LandmarkMemory::Run LandmarkMemory::run_from(int64_t layer, int64_t position, in
 void LandmarkMemory::write_rows(const LayerStep& step, ThreadPool& pool) {
   BlockRows& rows = layers_[static_cast<size_t>(step.layer)];
   const int64_t block = options_.block;
-  const auto write_head = [&](int64_t head, int) {
+  write_heads(step_, shape_.kv_heads, pool, [&](int64_t head) {
     float* const key = grown(scratch.row, shape_.k_dim);
     for (int64_t t = 0; t < step_.tokens; ++t) {
       const int64_t position = length_ + t, place = position % block;
@@ -63,12 +57,7 @@ void LandmarkMemory::write_rows(const LayerStep& step, ThreadPool& pool) {
       if (place == block - 1 && fetches(step.layer))
         close_block(rows, step.layer, head, position / block);
     }
-  };
-  if (step_.tokens < kParallelWriteTokens) {
-    for (int64_t head = 0; head < shape_.kv_heads; ++head) write_head(head, 0);
-  } else {
-    pool.run(shape_.kv_heads, write_head);
-  }
+  });
 }
 
 // A landmark key stands where its block's last row does. It is made of the rows as they are stored,

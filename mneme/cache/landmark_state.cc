@@ -14,16 +14,6 @@ constexpr const char* kSettings = "landmark_settings";
 
 std::string layer_name(int64_t layer, const char* part) { return concat("L", layer, "_", part); }
 
-const std::byte* block_tensor(const TensorSource& state, const std::string& name, int64_t blocks,
-                              int64_t bytes) {
-  const TensorView* found = state.find(name);
-  MNEME_CHECK(found != nullptr, state.origin(), ": ", name, " is missing");
-  MNEME_CHECK(found->dtype == DType::kU8 && found->shape == (std::vector<int64_t>{blocks, bytes}),
-              state.origin(), ": ", name, " is ", dtype_name(found->dtype), " ",
-              shape_text(found->shape), ", expected U8 [", blocks, ", ", bytes, "]");
-  return found->data;
-}
-
 }  // namespace
 
 // Everything that decides what lies in the blocks and which of them are there.
@@ -94,8 +84,10 @@ void LandmarkMemory::load_state(const TensorSource& state, int64_t length) {
     const int64_t first = first_block(layer, length), complete = length / options_.block;
     const std::string blocks_name = layer_name(layer, "blocks"),
                       open_name = layer_name(layer, "open");
-    const std::byte* const blocks = block_tensor(state, blocks_name, complete - first, bytes);
-    const std::byte* const open = block_tensor(state, open_name, rows_left > 0 ? 1 : 0, bytes);
+    const std::byte* const blocks =
+        saved_tensor(state, blocks_name, DType::kU8, {complete - first, bytes}).data;
+    const std::byte* const open =
+        saved_tensor(state, open_name, DType::kU8, {rows_left > 0 ? 1 : 0, bytes}).data;
     rows.begin_loading(first);
     for (int64_t i = 0; i < complete - first; ++i) {
       check(blocks + i * bytes, options_.block, blocks_name);

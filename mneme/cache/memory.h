@@ -52,6 +52,18 @@ struct MemoryShape {
   std::string model_fingerprint;
 
   int64_t layers() const { return static_cast<int64_t>(windows.size()); }
+  // Whether a layer sees every position, having no window of its own; and all such layers.
+  bool sees_all(int64_t layer) const { return windows[static_cast<size_t>(layer)] == 0; }
+  std::vector<int64_t> layers_that_see_all() const {
+    std::vector<int64_t> found;
+    for (int64_t layer = 0; layer < layers(); ++layer)
+      if (sees_all(layer)) found.push_back(layer);
+    return found;
+  }
+  // Of a KV head among those of all layers.
+  size_t head_index(int64_t layer, int64_t head) const {
+    return static_cast<size_t>(layer * kv_heads + head);
+  }
   // Bytes that one token takes in an f16 cache of all layers: the unit of logical_bytes().
   int64_t f16_bytes_per_token() const { return layers() * kv_heads * (k_dim + v_dim) * 2; }
 };
@@ -114,6 +126,11 @@ struct StateTensor {
   std::vector<int64_t> shape;
   std::vector<std::byte> bytes;
 };
+
+// The tensor of a saved memory with this name, type and shape (-1: any extent). Throws Error naming
+// what is missing or does not fit.
+const TensorView& saved_tensor(const TensorSource& state, const std::string& name, DType dtype,
+                               const std::vector<int64_t>& shape);
 
 class PromptFilter;
 

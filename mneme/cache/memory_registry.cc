@@ -49,6 +49,38 @@ std::string fault_of(const ParameterInfo& parameter, const std::string& value) {
 
 }  // namespace
 
+ParameterInfo ParameterInfo::integer(std::string name, std::string fallback, double min, double max,
+                                     std::string help) {
+  return {.name = std::move(name),
+          .fallback = std::move(fallback),
+          .min = min,
+          .max = max,
+          .help = std::move(help)};
+}
+
+ParameterInfo ParameterInfo::real(std::string name, std::string fallback, double min, double max,
+                                  std::string help) {
+  ParameterInfo info = integer(std::move(name), std::move(fallback), min, max, std::move(help));
+  info.type = Type::kReal;
+  return info;
+}
+
+ParameterInfo ParameterInfo::choice(std::string name, std::string fallback,
+                                    std::vector<std::string> choices, std::string help) {
+  return {.name = std::move(name),
+          .type = Type::kChoice,
+          .fallback = std::move(fallback),
+          .choices = std::move(choices),
+          .help = std::move(help)};
+}
+
+ParameterInfo ParameterInfo::text(std::string name, std::string fallback, std::string help) {
+  return {.name = std::move(name),
+          .type = Type::kText,
+          .fallback = std::move(fallback),
+          .help = std::move(help)};
+}
+
 const std::string& Parameters::value(std::string_view name) const {
   const auto found = std::ranges::find(values_, name, &std::pair<std::string, std::string>::first);
   MNEME_ASSERT(found != values_.end());

@@ -27,6 +27,14 @@ struct ParameterInfo {
   double min = 0, max = 0;           // kInteger, kReal
   std::vector<std::string> choices;  // kChoice
   std::string help;
+
+  static ParameterInfo integer(std::string name, std::string fallback, double min, double max,
+                               std::string help);
+  static ParameterInfo real(std::string name, std::string fallback, double min, double max,
+                            std::string help);
+  static ParameterInfo choice(std::string name, std::string fallback,
+                              std::vector<std::string> choices, std::string help);
+  static ParameterInfo text(std::string name, std::string fallback, std::string help);
 };
 
 // The arguments of one term, checked against its parameters, defaults filled in.

@@ -2,29 +2,14 @@
 
 #include <algorithm>
 
+#include "mneme/cache/memory_steps.h"
 #include "mneme/core/checked.h"
 #include "mneme/core/error.h"
-#include "mneme/core/progress.h"
+#include "mneme/core/grown.h"
 #include "mneme/kernels/hadamard.h"
 
 namespace mneme {
 namespace {
-
-// Below this, handing rows to other threads costs more than writing them.
-constexpr int64_t kParallelWriteTokens = 16;
-constexpr int64_t kMaxPosition = INT32_MAX - 1;  // positions are stored as int32
-
-void check(const MemoryShape& shape) {
-  MNEME_CHECK(shape.layers() > 0, "memory: a model needs at least one layer");
-  MNEME_CHECK(shape.kv_heads > 0 && shape.q_heads > 0 && shape.q_heads % shape.kv_heads == 0,
-              "memory: query heads (", shape.q_heads, ") must be a multiple of KV heads (",
-              shape.kv_heads, ")");
-  MNEME_CHECK(shape.k_dim > 0 && shape.v_dim > 0, "memory: head sizes must be positive, got ",
-              shape.k_dim, " and ", shape.v_dim);
-  MNEME_CHECK(shape.context > 0, "memory: context must be positive, got ", shape.context);
-  for (const int64_t window : shape.windows)
-    MNEME_CHECK(window >= 0, "memory: a layer's window must not be negative, got ", window);
-}
 
 // The first position of [begin, end) that is not stored, or -1.
 int64_t first_missing(const PagedRows& rows, int64_t begin, int64_t end) {
@@ -51,12 +36,6 @@ struct Scratch {
 };
 thread_local Scratch scratch;
 
-template <typename T>
-T* grown(std::vector<T>& values, int64_t count) {
-  if (static_cast<int64_t>(values.size()) < count) values.resize(static_cast<size_t>(count));
-  return values.data();
-}
-
 const float* rotated(const float* rows, int64_t count, int64_t dim, std::vector<float>& out) {
   hadamard(rows, count, dim, grown(out, count * dim));
   return out.data();
@@ -73,28 +52,29 @@ class PagedMemory::Keeper final : public PolicyRows {
   }
   bool at_once() const override { return memory_.fresh(memory_.step_.following); }
   void keep(int64_t layer, int64_t head, std::span<const int64_t> indices) override {
-    const size_t at = memory_.index(layer, head);
     if (at_once()) {
-      memory_.rows_[at].keep_rows(indices);
+      memory_.rows_[memory_.index(layer, head)].keep_rows(indices);
       return;
     }
-    Pending& pending = memory_.pending_[at];
-    MNEME_ASSERT(!pending.cut && pending.dropped < 0);
+    Pending& pending = fresh_pending(layer, head);
     pending.cut = true;
     pending.kept.assign(indices.begin(), indices.end());
   }
   void drop(int64_t layer, int64_t head, int64_t row) override {
-    const size_t at = memory_.index(layer, head);
     if (at_once()) {
-      memory_.rows_[at].drop_row(row);
+      memory_.rows_[memory_.index(layer, head)].drop_row(row);
       return;
     }
-    Pending& pending = memory_.pending_[at];
-    MNEME_ASSERT(!pending.cut && pending.dropped < 0);
-    pending.dropped = row;
+    fresh_pending(layer, head).dropped = row;
   }
 
  private:
+  Pending& fresh_pending(int64_t layer, int64_t head) {
+    Pending& pending = memory_.pending_[memory_.index(layer, head)];
+    MNEME_ASSERT(!pending.cut && pending.dropped < 0);
+    return pending;
+  }
+
   PagedMemory& memory_;
 };
 
@@ -106,7 +86,7 @@ PagedMemory::PagedMemory(std::string spec, RowFormat format, std::unique_ptr<Cac
       rotate_keys_(rotate_keys),
       filter_(std::move(filter)) {
   MNEME_ASSERT(policy_ != nullptr);
-  check(shape());
+  check_shape("memory", shape());
   format_.k_dim = shape().k_dim;
   format_.v_dim = shape().v_dim;
   format_.validate();
@@ -152,18 +132,12 @@ int64_t PagedMemory::predict_bytes(int64_t length) const {
 }
 
 StepPlan PagedMemory::plan(int64_t tokens, int64_t following) const {
-  MNEME_CHECK(tokens > 0, "plan: a step needs at least one token, got ", tokens);
-  MNEME_CHECK(following >= 0, "plan: following tokens must not be negative, got ", following);
-  StepPlan plan{.tokens = tokens, .first_position = length_, .following = following};
-  const int64_t end = checked_add(length_, tokens, "plan");
-  if (end > kMaxPosition) {
-    plan.refusal = concat("positions end at ", kMaxPosition, ", the step would reach ", end);
-    plan.out_of_reach = true;
-    return plan;
-  }
+  StepPlan plan = start_plan(tokens, following, length_);
+  if (!plan.possible()) return plan;
+  const int64_t end = length_ + tokens;
   plan.settled_bytes = predict_bytes(end);
   plan.unrotated_rows = policy_->unrotated_rows(tokens);
-  if (policy_->wants_whole_text() && fresh(following)) {
+  if (layer_by_layer(following)) {
     const int64_t pages = ceil_div(tokens, kPageRows);
     plan.resident_bytes =
         plan.settled_bytes + shape().kv_heads * PagedRows::bytes_for_pages(format_, pages);
@@ -182,23 +156,17 @@ StepPlan PagedMemory::plan(int64_t tokens, int64_t following) const {
     plan.out_of_reach = true;
   } else if (const std::string reason = policy_->refusal(tokens, end, following); !reason.empty()) {
     plan.refusal = reason;
-  } else if (budget_bytes_ > 0 && plan.resident_bytes > budget_bytes_) {
-    plan.refusal =
-        concat("memory ", spec_, " would take ", plan.resident_bytes, " bytes (",
-               bytes_text(plan.resident_bytes), ") at ", end, " tokens, more than the budget of ",
-               budget_bytes_, " (", bytes_text(budget_bytes_), ")");
+  } else {
+    refuse_over_budget(spec_, budget_bytes_, plan);
   }
   return plan;
 }
 
 void PagedMemory::begin(const StepPlan& plan) {
-  MNEME_CHECK(step_.tokens == 0, "begin: the step before has neither been committed nor aborted");
-  MNEME_CHECK(plan.possible(), plan.refusal);
-  MNEME_CHECK(plan.tokens > 0 && plan.first_position == length_, "begin: the plan is for position ",
-              plan.first_position, ", the memory is at ", length_);
+  check_begin(step_, plan, length_);
   try {
     // Where rows leave layer by layer, they also come so: attend() makes room.
-    if (!policy_->wants_whole_text() || !fresh(plan.following)) {
+    if (!layer_by_layer(plan.following)) {
       for (PagedRows& rows : rows_) rows.reserve(length_, plan.tokens);
     }
     if (plan.following > 0 && policy_->query_window() > 0 && !queries_) {
@@ -216,30 +184,21 @@ void PagedMemory::begin(const StepPlan& plan) {
 void PagedMemory::write_rows(const LayerStep& step, const float* k, ThreadPool& pool) {
   const MemoryShape& s = shape();
   PagedRows* const heads = rows_.data() + index(step.layer, 0);
-  const bool makes_room = layer_by_layer();
-  const auto write_head = [&](int64_t head, int) {
+  const bool makes_room = layer_by_layer(step_.following);
+  write_heads(step_, s.kv_heads, pool, [&](int64_t head) {
     if (makes_room) heads[head].reserve(length_, step_.tokens);
     for (int64_t t = 0; t < step_.tokens; ++t) {
       const int64_t row = t * s.kv_heads + head;
       heads[head].append(static_cast<int32_t>(length_ + t), k + row * s.k_dim,
                          step.v + row * s.v_dim);
     }
-  };
-  if (step_.tokens < kParallelWriteTokens) {
-    for (int64_t head = 0; head < s.kv_heads; ++head) write_head(head, 0);
-  } else {
-    pool.run(s.kv_heads, write_head);
-  }
+  });
   if (makes_room) peak_bytes_ = std::max(peak_bytes_, resident_bytes());
 }
 
 void PagedMemory::attend(const LayerStep& step, ThreadPool& pool) {
   const MemoryShape& s = shape();
-  MNEME_CHECK(step_.tokens > 0, "attend: no step has begun");
-  MNEME_CHECK(step.layer == next_layer_ && step.layer < s.layers(), "attend: expected layer ",
-              next_layer_, ", got ", step.layer);
-  MNEME_CHECK(step.q != nullptr && step.k != nullptr && step.v != nullptr && step.out != nullptr,
-              "attend: null rows");
+  check_attend(step_, step, next_layer_, s.layers());
   MNEME_CHECK(step_.unrotated_rows == 0 ||
                   (step.first_unrotated != nullptr && step.last_unrotated != nullptr),
               "attend: ", spec_, " needs the step's first and last ", step_.unrotated_rows,
@@ -260,7 +219,7 @@ void PagedMemory::attend(const LayerStep& step, ThreadPool& pool) {
   const SeenWeights seen = attend_rows(policy_step, q, pool);
   if (queries_ && step_.following > 0) queries_->push(step.layer, q, step_.tokens);
   policy_->leave(policy_step, seen, keeper);
-  if (layer_by_layer()) drop_unseen(step.layer, policy_step.end());
+  if (layer_by_layer(step_.following)) drop_unseen(step.layer, policy_step.end());
   ++next_layer_;
 }
 
@@ -289,51 +248,47 @@ SeenWeights PagedMemory::attend_rows(const PolicyStep& step, const float* q, Thr
   const Watch watch = policy_->watch(step);
   MNEME_ASSERT(reads.empty() || (watch.queries == 0 && !watch.sums));
   WeightSinks sinks;
-  if (watch.sums) {
-    grown(scratch.sums, s.kv_heads);
-    scratch.sum_spans.clear();
-    for (int64_t head = 0; head < s.kv_heads; ++head) {
-      std::vector<double>& sums = scratch.sums[static_cast<size_t>(head)];
-      sums.assign(static_cast<size_t>(rows(layer, head).slots()), 0.0);
-      scratch.sum_spans.emplace_back(sums);
-    }
-    sinks.sums = scratch.sum_spans;
-  }
-  int64_t queries = 0;
-  const bool in_one = watch.queries > 0 && watch.queries >= step.tokens && !queries_;
-  if (in_one || watch.queries > 0) {
-    scratch.stride = most_slots;
-    grown(scratch.weights, std::max(watch.queries, int64_t{1}) * s.q_heads * most_slots);
-  }
+  if (watch.sums) sinks.sums = cleared_sums(layer);
+  scratch.stride = most_slots;
+  grown(scratch.weights, watch.queries * s.q_heads * most_slots);
+  const bool in_one = watch.queries >= step.tokens && !queries_;
   if (in_one) {
-    queries = step.tokens;
     sinks.weights = scratch.weights.data();
     sinks.stride = scratch.stride;
   }
   paged_attention(attention, step.tokens, length_, q, views, step.layer.out, scratch.attention,
                   pool, sinks);
+  int64_t queries = in_one ? step.tokens : 0;
   if (watch.queries > 0 && !in_one) {
     // The text's newest queries once more, for their weights.
     const int64_t width = s.q_heads * s.k_dim;
-    std::span<const float> newest;
-    if (queries_) {
-      newest = queries_->newest(layer, q, step.tokens, scratch.joined);
-    } else {
-      newest = {q + (step.tokens - watch.queries) * width,
-                static_cast<size_t>(watch.queries * width)};
-    }
-    queries = std::min(watch.queries, static_cast<int64_t>(newest.size()) / width);
-    newest = newest.last(static_cast<size_t>(queries * width));
+    const std::span<const float> all = queries_
+                                           ? queries_->newest(layer, q, step.tokens, scratch.joined)
+                                           : std::span(q, static_cast<size_t>(step.tokens * width));
+    queries = std::min(watch.queries, std::ssize(all) / width);
     grown(scratch.unread, queries * s.q_heads * s.v_dim);
-    paged_attention(attention, queries, step.end() - queries, newest.data(), views,
+    paged_attention(attention, queries, step.end() - queries,
+                    all.last(static_cast<size_t>(queries * width)).data(), views,
                     scratch.unread.data(), scratch.attention, pool,
                     {.weights = scratch.weights.data(), .stride = scratch.stride});
   }
   return without_hidden(layer, queries, watch.sums);
 }
 
+// Zeros for a kernel to add weights to: one for every slot of the layer's heads.
+std::span<const std::span<double>> PagedMemory::cleared_sums(int64_t layer) const {
+  grown(scratch.sums, shape().kv_heads);
+  scratch.sum_spans.clear();
+  for (int64_t head = 0; head < shape().kv_heads; ++head) {
+    std::vector<double>& sums = scratch.sums[static_cast<size_t>(head)];
+    sums.assign(static_cast<size_t>(rows(layer, head).slots()), 0.0);
+    scratch.sum_spans.emplace_back(sums);
+  }
+  return scratch.sum_spans;
+}
+
 // What the kernel wrote for every slot, for the rows alone.
-SeenWeights PagedMemory::without_hidden(int64_t layer, int64_t queries, bool sums) {
+SeenWeights PagedMemory::without_hidden(int64_t layer, int64_t queries, bool sums) const {
   const MemoryShape& s = shape();
   const int64_t ratio = s.q_heads / s.kv_heads;
   scratch.row_sums.clear();
@@ -355,16 +310,14 @@ SeenWeights PagedMemory::without_hidden(int64_t layer, int64_t queries, bool sum
 }
 
 void PagedMemory::commit() {
-  MNEME_CHECK(step_.tokens > 0 && next_layer_ == shape().layers(), "commit: only ", next_layer_,
-              " of ", shape().layers(), " layers have taken part in the step");
+  check_commit(step_, next_layer_, shape().layers());
   length_ += step_.tokens;
   if (step_.following == 0) queries_.reset();
   step_ = {};
   for (size_t i = 0; i < pending_.size(); ++i) {
     if (pending_[i].cut) rows_[i].keep_rows(pending_[i].kept);
     if (pending_[i].dropped >= 0) rows_[i].drop_row(pending_[i].dropped);
-    pending_[i].cut = false;
-    pending_[i].dropped = -1;
+    pending_[i].clear();
   }
   policy_->committed();
   for (int64_t layer = 0; layer < shape().layers(); ++layer) drop_unseen(layer, length_);
@@ -379,10 +332,7 @@ void PagedMemory::drop_unseen(int64_t layer, int64_t length) {
 
 void PagedMemory::abort() {
   for (PagedRows& rows : rows_) rows.truncate_positions(length_);
-  for (Pending& pending : pending_) {
-    pending.cut = false;
-    pending.dropped = -1;
-  }
+  for (Pending& pending : pending_) pending.clear();
   policy_->aborted();
   if (length_ == 0) {
     queries_.reset();

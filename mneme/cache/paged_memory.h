@@ -65,21 +65,21 @@ class PagedMemory final : public SequenceMemory {
 
  private:
   class Keeper;
-  size_t index(int64_t layer, int64_t head) const {
-    return static_cast<size_t>(layer * shape().kv_heads + head);
-  }
+  size_t index(int64_t layer, int64_t head) const { return shape().head_index(layer, head); }
   // Bytes of one KV head of `layer` once `length` tokens are committed.
   int64_t settled_bytes(int64_t layer, int64_t head, int64_t length) const;
   // A step that runs a whole text from its beginning: a failure leaves nothing to restore.
   bool fresh(int64_t following) const { return length_ == 0 && following == 0; }
   void write_rows(const LayerStep& step, const float* k, ThreadPool& pool);
   SeenWeights attend_rows(const PolicyStep& step, const float* q, ThreadPool& pool);
-  SeenWeights watch_window(const PolicyStep& step, const float* q, int64_t queries,
-                           ThreadPool& pool);
-  SeenWeights without_hidden(int64_t layer, int64_t queries, bool sums);
+  std::span<const std::span<double>> cleared_sums(int64_t layer) const;
+  SeenWeights without_hidden(int64_t layer, int64_t queries, bool sums) const;
   // Drops what no query at `length` or later sees.
   void drop_unseen(int64_t layer, int64_t length);
-  bool layer_by_layer() const { return policy_->wants_whole_text() && fresh(step_.following); }
+  // Such a step in which rows come and leave layer by layer.
+  bool layer_by_layer(int64_t following) const {
+    return policy_->wants_whole_text() && fresh(following);
+  }
   // What a query at `length` would see and the memory does not hold; empty: it holds everything.
   std::string missing_row(int64_t length) const;
 
@@ -101,6 +101,11 @@ class PagedMemory final : public SequenceMemory {
     bool cut = false;  // to `kept`
     std::vector<int64_t> kept;
     int64_t dropped = -1;  // -1: none
+
+    void clear() {
+      cut = false;  // `kept` stays for its room
+      dropped = -1;
+    }
   };
   std::vector<Pending> pending_;  // [layers * kv_heads]
 };

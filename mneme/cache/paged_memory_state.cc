@@ -29,22 +29,13 @@ std::vector<Run> runs_of(const PagedRows& rows) {
   return runs;
 }
 
-const TensorView& tensor(const TensorSource& state, const std::string& name, DType dtype,
-                         int64_t columns) {
-  const TensorView* found = state.find(name);
-  MNEME_CHECK(found != nullptr, state.origin(), ": ", name, " is missing");
-  MNEME_CHECK(found->dtype == dtype && found->shape.size() == 2 && found->shape[1] == columns,
-              state.origin(), ": ", name, " is ", dtype_name(found->dtype), " ",
-              shape_text(found->shape), ", expected ", dtype_name(dtype), " [n, ", columns, "]");
-  return *found;
-}
-
 // The rows of one head, every number checked against the length of the text.
 PagedRows load_rows(const TensorSource& state, const RowFormat& format, int64_t layer, int64_t head,
                     int64_t length) {
   const TensorView& packed =
-      tensor(state, head_name(layer, head, "rows"), DType::kU8, format.row_bytes());
-  const TensorView& run_table = tensor(state, head_name(layer, head, "runs"), DType::kI32, 2);
+      saved_tensor(state, head_name(layer, head, "rows"), DType::kU8, {-1, format.row_bytes()});
+  const TensorView& run_table =
+      saved_tensor(state, head_name(layer, head, "runs"), DType::kI32, {-1, 2});
   PagedRows rows(format);
   int64_t next_position = 0;
   int64_t row = 0;
@@ -66,7 +57,7 @@ PagedRows load_rows(const TensorSource& state, const RowFormat& format, int64_t 
               " positions for ", packed.shape[0], " rows");
   const std::string hidden = head_name(layer, head, "hidden");
   if (state.find(hidden) == nullptr) return rows;
-  const TensorView& slots = tensor(state, hidden, DType::kI32, 1);
+  const TensorView& slots = saved_tensor(state, hidden, DType::kI32, {-1, 1});
   int64_t before = -1;
   for (int64_t i = 0; i < slots.shape[0]; ++i) {
     int32_t slot;

@@ -154,7 +154,8 @@ void Comparer::measure_prompt(ComparisonRow& row, bool is_reference, const Memor
   // A memory that judges whole texts is not stopped on the way: its tail is measured apart.
   const bool whole = can.whole_text;
   std::set<int64_t> speed_stops;
-  for (int64_t i = whole ? options_.speed_points : 1; can.fork && i <= options_.speed_points; ++i)
+  if (whole && can.fork && options_.speed_points > 0) speed_stops.insert(total);
+  for (int64_t i = 1; !whole && can.fork && i <= options_.speed_points; ++i)
     speed_stops.insert(std::max<int64_t>(1, total * i / options_.speed_points));
   std::set<int64_t> stops = speed_stops;
   stops.insert(total);

@@ -29,9 +29,9 @@ struct KlDivergence {
   double p99() const { return quantile(0.99); }
 };
 
-// Runs `tokens` through both memories, which must hold the same number of tokens already unless the
-// tested one filters its prompt. In chunks, or one by one where the tested memory decodes apart.
-// Throws Error where a memory refuses; both then hold what was run before.
+// Runs `tokens` through both memories, which must have seen the same number of tokens already. In
+// chunks, or one by one where the tested memory decodes apart. Throws Error where a memory refuses;
+// both then hold what was run before.
 KlDivergence kl_divergence(DecoderModel& model, ThreadPool& pool, SequenceMemory& reference,
                            SequenceMemory& tested, std::span<const int32_t> tokens,
                            int64_t chunk = 64, const PrefillProgress& progress = {});

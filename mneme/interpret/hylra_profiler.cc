@@ -17,8 +17,7 @@ HylraStudy profile_hylra(DecoderModel& model, ThreadPool& pool, const HylraStudy
   MNEME_CHECK(options.steps >= 1 && options.steps < total, "hylra profile: expected steps of 1 to ",
               total - 1, " for a text of ", total, " tokens, got ", options.steps);
   HylraStudy study;
-  for (int64_t layer = 0; layer < shape.layers(); ++layer)
-    if (shape.windows[static_cast<size_t>(layer)] == 0) study.layers.push_back(layer);
+  study.layers = shape.layers_that_see_all();
   MNEME_CHECK(!study.layers.empty(), "hylra profile: every layer has a window of its own");
   HylraProfile profile(std::ssize(study.layers), shape.kv_heads, options.profile);
 

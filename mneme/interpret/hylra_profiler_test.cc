@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "mneme/cache/memory_registry.h"
+#include "mneme/cache/paged_memory.h"
 #include "mneme/cache/policy/hylra.h"
 #include "mneme/core/error.h"
 #include "mneme/models/tiny_model_testing.h"
@@ -35,10 +36,15 @@ TEST(HylraProfiler, MakesAPlanThatTheMemoryTakes) {
   const testing::TemporaryFolder folder;
   const MemoryShape& shape = tiny.model().memory_shape();
   write_hylra_plan(folder / "p.json", study.plan, shape.model_fingerprint);
-  const auto memory = MemoryRegistry::builtin().build(
-      "hylra(block=8,blocks=5,profile=" + (folder / "p.json") + ")", shape);
-  Session session(tiny.model(), pool, MemoryRegistry::builtin().build("full", shape));
-  EXPECT_EQ(memory->length(), 0);
+  Session session(tiny.model(), pool,
+                  MemoryRegistry::builtin().build(
+                      "hylra(block=8,blocks=5,profile=" + (folder / "p.json") + ")", shape));
+  session.append(tiny.tokens(100));
+  session.append(tiny.tokens(1));
+  const auto& memory = dynamic_cast<const PagedMemory&>(session.memory());
+  EXPECT_EQ(memory.length(), 101);
+  EXPECT_EQ(dynamic_cast<const Hylra&>(memory.policy()).attended_rows(), 101 + (4 * 8 + 5))
+      << "all rows in layer 0; four blocks and the newest, which is not full, in layer 1";
 }
 
 TEST(HylraProfiler, EveryLayerIsFullWhereNoneMayBeSparse) {

@@ -8,6 +8,7 @@
 
 #include "mneme/core/checked.h"
 #include "mneme/core/error.h"
+#include "mneme/core/grown.h"
 #include "mneme/kernels/row_convert.h"
 #include "mneme/kernels/simd_targets.h"
 
@@ -93,11 +94,6 @@ void write_codes(const float* x, int64_t n, float absmax, float limit, int32_t b
   }
 }
 
-template <typename T>
-void grow(std::vector<T>& buffer, int64_t size) {
-  if (static_cast<int64_t>(buffer.size()) < size) buffer.resize(static_cast<size_t>(size));
-}
-
 }  // namespace
 
 int64_t Int8Activations::rows_per_task(int64_t rows, int64_t in, int threads) {
@@ -124,8 +120,8 @@ void Int8Activations::quantize(const float* x, int64_t rows, int64_t x_stride, i
   rows_ = rows;
   in_ = in;
   const int64_t padded = stride();
-  grow(codes_, rows * padded);
-  grow(absmax_, rows);
+  grown(codes_, rows * padded);
+  grown(absmax_, rows);
   outliers_.clear();
   const float limit = threshold > 0 ? static_cast<float>(threshold) : kNoLimit;
   const int64_t step = rows_per_task(rows, in, pool.size());
@@ -153,7 +149,7 @@ void Int8Activations::quantize(const float* x, int64_t rows, int64_t x_stride, i
     }
   }
   const auto outliers = static_cast<int64_t>(outliers_.size());
-  grow(outlier_values_, rows * outliers);
+  grown(outlier_values_, rows * outliers);
   pool.run(tasks, [&](int64_t task, int) {
     for (int64_t m = task * step; m < std::min(rows, (task + 1) * step); ++m) {
       const float* row = x + m * x_stride;

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "mneme/core/error.h"
+#include "mneme/core/grown.h"
 #include "mneme/kernels/decoder_rows.h"
 #include "mneme/kernels/matmul.h"
 
@@ -20,10 +21,6 @@ const float* floats(const TensorView* tensor) {
 
 const float* floats_or_null(const TensorView* tensor) {
   return tensor == nullptr ? nullptr : floats(tensor);
-}
-
-void grow(std::vector<float>& buffer, int64_t floats) {
-  if (static_cast<int64_t>(buffer.size()) < floats) buffer.resize(static_cast<size_t>(floats));
 }
 
 int64_t logit_rows_of(const SequenceStep& step) {
@@ -185,19 +182,20 @@ int64_t DecoderModel::check(std::span<const SequenceStep> steps) const {
 void DecoderModel::prepare(std::span<const SequenceStep> steps, int64_t tokens,
                            int64_t logit_rows) {
   const int64_t half = config_.head_dim / 2;
-  grow(x_, tokens * config_.hidden);
-  grow(normed_, tokens * config_.hidden);
-  grow(q_, tokens * config_.q_heads * config_.head_dim);
-  grow(mixed_, tokens * config_.q_heads * config_.head_dim);
-  grow(k_, tokens * config_.kv_heads * config_.head_dim);
-  grow(v_, tokens * config_.kv_heads * config_.head_dim);
-  grow(gate_, std::min(tokens, kFeedForwardRows) * config_.ffn);
-  grow(up_, std::min(tokens, kFeedForwardRows) * config_.ffn);
-  grow(unrotated_, 2 * std::accumulate(unrotated_rows_.begin(), unrotated_rows_.end(), int64_t{0}) *
-                       config_.q_heads * config_.head_dim);
-  grow(logits_, logit_rows * config_.vocabulary);
+  grown(x_, tokens * config_.hidden);
+  grown(normed_, tokens * config_.hidden);
+  grown(q_, tokens * config_.q_heads * config_.head_dim);
+  grown(mixed_, tokens * config_.q_heads * config_.head_dim);
+  grown(k_, tokens * config_.kv_heads * config_.head_dim);
+  grown(v_, tokens * config_.kv_heads * config_.head_dim);
+  grown(gate_, std::min(tokens, kFeedForwardRows) * config_.ffn);
+  grown(up_, std::min(tokens, kFeedForwardRows) * config_.ffn);
+  grown(unrotated_,
+        2 * std::accumulate(unrotated_rows_.begin(), unrotated_rows_.end(), int64_t{0}) *
+            config_.q_heads * config_.head_dim);
+  grown(logits_, logit_rows * config_.vocabulary);
   for (auto* table : {&cosines_, &sines_, &window_cosines_, &window_sines_})
-    grow(*table, tokens * half);
+    grown(*table, tokens * half);
 
   int64_t row = 0;
   for (const SequenceStep& step : steps) {

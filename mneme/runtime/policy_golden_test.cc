@@ -220,7 +220,7 @@ TEST(GoldenPolicyRuns, Hylra) {
     run.finish([&] {
       for (int64_t layer = 0; layer < std::ssize(plan); ++layer) {
         if (plan[static_cast<size_t>(layer)] == -1)
-          lists.push_or_all(run.policy<Hylra>().published(layer),
+          lists.push_or_all(run.policy<Hylra>().chosen(layer),
                             (run.memory().length() + block - 1) / block);
       }
     });

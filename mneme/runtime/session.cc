@@ -11,11 +11,9 @@ Session::Session(DecoderModel& model, ThreadPool& pool, std::unique_ptr<Sequence
                  std::vector<int32_t> tokens)
     : model_(&model), pool_(&pool), memory_(std::move(memory)), tokens_(std::move(tokens)) {
   MNEME_CHECK(memory_ != nullptr, "session: no memory");
-  const bool filtered = memory_->prompt_filter() != nullptr;
-  MNEME_CHECK(memory_->length() == std::ssize(tokens_) ||
-                  (filtered && memory_->length() < std::ssize(tokens_)),
-              "session: the memory has seen ", memory_->length(), " tokens, ", tokens_.size(),
-              " are given");
+  const int64_t seen = memory_->length() + memory_->filtered_tokens();
+  MNEME_CHECK(seen == std::ssize(tokens_), "session: the memory has seen ", seen, " tokens, ",
+              tokens_.size(), " are given");
 }
 
 int64_t Session::append(std::span<const int32_t> tokens, int64_t chunk,

@@ -27,8 +27,8 @@ class Session {
   // Chunk: what suits the memory, kDefaultChunk or (Capabilities::whole_text) the whole text.
   static constexpr int64_t kChosenChunk = 0;
 
-  // `memory` may already hold tokens: then `tokens` are those it has seen, as many as
-  // memory->length() (with a prompt filter at least as many).
+  // `memory` may already hold tokens: then `tokens` are those it has seen, memory->length() of them
+  // and those that its prompt filter left out.
   Session(DecoderModel& model, ThreadPool& pool, std::unique_ptr<SequenceMemory> memory,
           std::vector<int32_t> tokens = {});
 

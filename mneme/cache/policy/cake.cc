@@ -137,8 +137,7 @@ Cake::Cake(const MemoryShape& shape, const CakeOptions& options)
               options.pool);
   MNEME_CHECK(std::isfinite(options.gamma), "cake: expected a finite gamma, got ", options.gamma);
   options.budget.check("cake", options.window);
-  for (int64_t layer = 0; layer < shape.layers(); ++layer)
-    if (takes_part(layer)) global_layers_.push_back(layer);
+  global_layers_ = shape.layers_that_see_all();
   cleared();
 }
 
@@ -168,7 +167,7 @@ std::string Cake::refusal(int64_t tokens, int64_t end, int64_t following) const 
 
 int64_t Cake::settled_rows(int64_t layer, int64_t length) const {
   const int64_t rows = options_.budget.of(length);
-  return !takes_part(layer) || length <= rows + options_.window ? length : rows;
+  return !shape().sees_all(layer) || length <= rows + options_.window ? length : rows;
 }
 
 void Cake::enter(const PolicyStep& step, const PolicyRows& rows) {
@@ -178,13 +177,13 @@ void Cake::enter(const PolicyStep& step, const PolicyRows& rows) {
 }
 
 Watch Cake::watch(const PolicyStep& step) const {
-  if (!takes_part(step.layer.layer)) return {};
+  if (!shape().sees_all(step.layer.layer)) return {};
   if (step.text_ends()) return {.queries = options_.window};
   return {.queries = over_budget_ ? 1 : 0};
 }
 
 void Cake::leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows) {
-  if (!takes_part(step.layer.layer)) return;
+  if (!shape().sees_all(step.layer.layer)) return;
   if (step.text_ends()) {
     judge_text(step, seen, rows);
   } else if (over_budget_) {
@@ -208,9 +207,9 @@ void Cake::judge_text(const PolicyStep& step, const SeenWeights& seen, PolicyRow
     scores = cake_scores(seen, shape().q_heads, shape().kv_heads, held, options_);
   next().preferences[static_cast<size_t>(layer)] = scores.preference(options_);
   for (int64_t head = 0; head < shape().kv_heads; ++head) {
-    indicators_[index(layer, head)] = scores.indicator.empty()
-                                          ? std::vector<float>()
-                                          : std::move(scores.indicator[static_cast<size_t>(head)]);
+    indicators_[shape().head_index(layer, head)] =
+        scores.indicator.empty() ? std::vector<float>()
+                                 : std::move(scores.indicator[static_cast<size_t>(head)]);
   }
   const auto arrived = std::ranges::find(global_layers_, layer) - global_layers_.begin() + 1;
   if (arrived < layers && !(options_.cascading && rows.at_once())) return;
@@ -235,11 +234,11 @@ void Cake::judge_text(const PolicyStep& step, const SeenWeights& seen, PolicyRow
 void Cake::cut_layer(int64_t layer, int64_t budget, PolicyRows& rows) {
   for (int64_t head = 0; head < shape().kv_heads; ++head) {
     const PagedRows& held = rows.of(layer, head);
-    std::vector<float>& indicator = indicators_[index(layer, head)];
+    std::vector<float>& indicator = indicators_[shape().head_index(layer, head)];
     const auto before = std::ssize(indicator);
     if (options_.score_order) {
       // Judged rows in the order of their scores, then the window.
-      std::vector<int32_t>& order = next().order[index(layer, head)];
+      std::vector<int32_t>& order = next().order[shape().head_index(layer, head)];
       order.clear();
       for (const int32_t row : best(indicator, budget, SelectOrder::kRank))
         order.push_back(held.position(row));
@@ -265,7 +264,7 @@ void Cake::order_rows(int64_t layer, int64_t head, const PagedRows& rows,
   std::vector<int32_t> positions(order.size());
   for (size_t row = 0; row < order.size(); ++row)
     positions[row] = rows.position(static_cast<int64_t>(row));
-  const std::vector<int32_t>& known = state_.order[index(layer, head)];
+  const std::vector<int32_t>& known = state_.order[shape().head_index(layer, head)];
   // Rows that came since are the newest, in place already.
   for (size_t i = 0; i < known.size(); ++i)
     order[i] = std::ranges::lower_bound(positions, known[i]) - positions.begin();
@@ -291,7 +290,7 @@ void Cake::cut_while_decoding(const PolicyStep& step, const SeenWeights& seen, P
       kept.push_back(judged[static_cast<size_t>(slot)]);
     kept.insert(kept.end(), order.end() - options_.window, order.end());
     if (options_.score_order) {
-      std::vector<int32_t>& positions = next().order[index(layer, head)];
+      std::vector<int32_t>& positions = next().order[shape().head_index(layer, head)];
       positions.clear();
       for (const int64_t row : kept) positions.push_back(held.position(row));
     }

@@ -88,10 +88,6 @@ class Cake final : public CachePolicy {
   std::span<const double> preferences() const { return state_.preferences; }
 
  private:
-  bool takes_part(int64_t layer) const { return shape().windows[static_cast<size_t>(layer)] == 0; }
-  size_t index(int64_t layer, int64_t head) const {
-    return static_cast<size_t>(layer * shape().kv_heads + head);
-  }
   void judge_text(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows);
   void cut_layer(int64_t layer, int64_t budget, PolicyRows& rows);
   void cut_while_decoding(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows);

@@ -82,15 +82,13 @@ void delta_select(std::span<float> scores, int64_t pages, int64_t recent, float 
 }
 
 Delta::Delta(const MemoryShape& shape, const DeltaOptions& options)
-    : CachePolicy(shape), options_(options) {
+    : BlockReading(shape, options.page, options.pages), options_(options) {
   MNEME_CHECK(options.page >= 1, "delta: a page must hold rows, got ", options.page);
   MNEME_CHECK(options.pages >= 1, "delta: at least one page must be read, got ", options.pages);
   MNEME_CHECK(options.recent >= 0, "delta: recent pages must not be negative, got ",
               options.recent);
   // Roles run over the layers without a window of their own.
-  std::vector<int64_t> global;
-  for (int64_t layer = 0; layer < shape.layers(); ++layer)
-    if (shape.windows[static_cast<size_t>(layer)] == 0) global.push_back(layer);
+  const std::vector<int64_t> global = shape.layers_that_see_all();
   MNEME_CHECK(!global.empty(), "delta: every layer of the model has a window of its own");
   std::vector<int64_t> full;
   for (const int64_t layer : options.full_layers) {
@@ -101,34 +99,20 @@ Delta::Delta(const MemoryShape& shape, const DeltaOptions& options)
   }
   const auto count = std::ssize(global);
   const auto roles = delta_roles(full.empty() ? delta_default_layers(count) : full, count);
-  chosen_.resize(static_cast<size_t>(shape.layers()));
   roles_.assign(static_cast<size_t>(shape.layers()), DeltaRole::kFull);
-  for (size_t i = 0; i < global.size(); ++i) roles_[static_cast<size_t>(global[i])] = roles[i];
-}
-
-void Delta::enter(const PolicyStep& step, const PolicyRows& rows) {
-  const int64_t layer = step.layer.layer, held = rows.of(layer, 0).rows();
-  selection_.clear();
-  if (layer == 0) {
-    sparse_ = step.decodes() && ceil_div(step.end(), options_.page) > options_.pages;
-    for (auto& pages : chosen_) pages.clear();
+  sources_.assign(roles_.size(), -1);
+  int64_t selector = -1;
+  for (size_t i = 0; i < global.size(); ++i) {
+    const auto layer = static_cast<size_t>(global[i]);
+    roles_[layer] = roles[i];
+    if (roles[i] == DeltaRole::kSelect) selector = global[i];
+    if (roles[i] == DeltaRole::kSparse) sources_[layer] = selector;
   }
-  const bool reads_few = sparse_ && role(layer) == DeltaRole::kSparse;
-  if (reads_few) selection_.choose(rows, layer, shape().kv_heads, options_.page, chosen(selector_));
-  if (step.tokens == 1) attended_rows_ += reads_few ? selection_.rows() : held;
 }
 
-Watch Delta::watch(const PolicyStep& step) const {
-  return {.queries = sparse_ && role(step.layer.layer) == DeltaRole::kSelect ? 1 : 0};
-}
-
-void Delta::leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows) {
-  const int64_t layer = step.layer.layer;
-  if (!sparse_ || role(layer) != DeltaRole::kSelect) return;
-  delta_page_scores(seen, shape().q_heads, rows.of(layer, 0).rows(), options_.page, scores_);
-  delta_select(scores_, options_.pages, options_.recent, kPositionBias,
-               chosen_[static_cast<size_t>(layer)]);
-  selector_ = layer;
+void Delta::choose(const SeenWeights& seen, int64_t rows, std::vector<int32_t>& chosen) {
+  delta_page_scores(seen, shape().q_heads, rows, options_.page, scores_);
+  delta_select(scores_, options_.pages, options_.recent, kPositionBias, chosen);
 }
 
 }  // namespace mneme

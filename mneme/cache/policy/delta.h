@@ -15,8 +15,7 @@
 #include <span>
 #include <vector>
 
-#include "mneme/cache/cache_policy.h"
-#include "mneme/cache/row_selection.h"
+#include "mneme/cache/policy/block_reading.h"
 
 namespace mneme {
 
@@ -43,34 +42,22 @@ struct DeltaOptions {
   int64_t recent = 2;
 };
 
-class Delta final : public CachePolicy {
+class Delta final : public BlockReading {
  public:
   Delta(const MemoryShape& shape, const DeltaOptions& options);
 
   std::unique_ptr<CachePolicy> clone() const override { return std::make_unique<Delta>(*this); }
-  bool decodes_apart() const override { return true; }
-  void enter(const PolicyStep& step, const PolicyRows& rows) override;
-  std::span<const std::span<const PageView>> reads() const override { return selection_.views(); }
-  Watch watch(const PolicyStep& step) const override;
-  void leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows) override;
-
-  // Pages that selecting layer `layer` chose in the last step; nothing where there was no need to.
-  std::span<const int32_t> chosen(int64_t layer) const {
-    return chosen_[static_cast<size_t>(layer)];
-  }
   DeltaRole role(int64_t layer) const { return roles_[static_cast<size_t>(layer)]; }
-  // Rows read by queries of single tokens so far, over all layers, one KV head each.
-  int64_t attended_rows() const { return attended_rows_; }
 
  private:
+  bool chooses(int64_t layer) const override { return role(layer) == DeltaRole::kSelect; }
+  int64_t source(int64_t layer) const override { return sources_[static_cast<size_t>(layer)]; }
+  void choose(const SeenWeights& seen, int64_t rows, std::vector<int32_t>& chosen) override;
+
   DeltaOptions options_;
-  std::vector<DeltaRole> roles_;              // [layers]
-  std::vector<std::vector<int32_t>> chosen_;  // [layers]
+  std::vector<DeltaRole> roles_;  // [layers]
+  std::vector<int64_t> sources_;  // [layers] of a sparse layer the last one that selects, else -1
   std::vector<float> scores_;
-  RowSelection selection_;
-  bool sparse_ = false;   // this step
-  int64_t selector_ = 0;  // the last layer that chose
-  int64_t attended_rows_ = 0;
 };
 
 }  // namespace mneme

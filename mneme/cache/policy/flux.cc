@@ -25,7 +25,8 @@ Flux::Flux(const MemoryShape& shape, const FluxOptions& options)
   MNEME_CHECK(options.pool > 0, "flux: pool must be positive, got ", options.pool);
   if (options.routers != "full" && options.routers != "sparse") {
     std::vector<bool> needed;
-    for (int64_t layer = 0; layer < shape.layers(); ++layer) needed.push_back(global(layer));
+    for (int64_t layer = 0; layer < shape.layers(); ++layer)
+      needed.push_back(shape.sees_all(layer));
     routers_ = FluxRouters::open(options.routers, needed, shape.k_dim);
   }
   cleared();
@@ -41,7 +42,7 @@ void Flux::cleared() {
 
 RowWindow Flux::window(int64_t layer, int64_t head) const {
   const State& now = next_ ? *next_ : state_;
-  if (!global(layer) || now.routes[static_cast<size_t>(layer)] != Route::kSparse)
+  if (!shape().sees_all(layer) || now.routes[static_cast<size_t>(layer)] != Route::kSparse)
     return CachePolicy::window(layer, head);
   return streaming_;
 }
@@ -58,7 +59,7 @@ void Flux::enter(const PolicyStep& step, const PolicyRows&) {
   }
   const int64_t layer = step.layer.layer;
   Route route = Route::kFull;
-  if (global(layer)) {
+  if (shape().sees_all(layer)) {
     const MemoryShape& s = shape();
     const int64_t rows = unrotated_rows(step.tokens);
     const RowSpan all[] = {{0, rows}};

@@ -70,7 +70,6 @@ class Flux final : public CachePolicy {
     std::vector<Route> routes;  // [layers]
     bool approximate = false;
   };
-  bool global(int64_t layer) const { return shape().windows[static_cast<size_t>(layer)] == 0; }
 
   FluxOptions options_;
   RowWindow streaming_;

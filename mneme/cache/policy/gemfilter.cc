@@ -74,8 +74,7 @@ const Scan& scan_of(const SequenceMemory& pass) {
 int64_t default_layer(const MemoryShape& shape) {
   const double target = std::round(0.42 * static_cast<double>(shape.layers()));
   int64_t best = -1;
-  for (int64_t layer = 0; layer < shape.layers(); ++layer) {
-    if (shape.windows[static_cast<size_t>(layer)] > 0) continue;
+  for (const int64_t layer : shape.layers_that_see_all()) {
     const auto away = [target](int64_t l) { return std::abs(static_cast<double>(l) - target); };
     if (best < 0 || away(layer) < away(best)) best = layer;
   }
@@ -108,7 +107,7 @@ GemFilter::GemFilter(const MemoryShape& shape, const GemFilterOptions& options)
   const int64_t layer = options_.layer;
   MNEME_CHECK(layer < shape.layers(), "gemfilter: the model has layers 0 to ", shape.layers() - 1,
               ", got layer ", layer);
-  MNEME_CHECK(shape.windows[static_cast<size_t>(layer)] == 0, "gemfilter: layer ", layer,
+  MNEME_CHECK(shape.sees_all(layer), "gemfilter: layer ", layer,
               " has a window of its own and does not see the whole text");
   MNEME_CHECK(options.pool > 0 && options.pool % 2 == 1, "gemfilter: expected an odd pool, got ",
               options.pool);

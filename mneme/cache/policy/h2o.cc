@@ -15,10 +15,10 @@ H2o::H2o(const MemoryShape& shape, const EvictionOptions& options)
 
 void H2o::leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows) {
   const int64_t layer = step.layer.layer;
-  if (!takes_part(layer)) return;
+  if (!shape().sees_all(layer)) return;
   for (int64_t head = 0; head < shape().kv_heads; ++head) {
     const std::span<const double> fresh = seen.sums[static_cast<size_t>(head)];
-    std::vector<double>& sums = next_sums_[index(layer, head)];
+    std::vector<double>& sums = next_sums_[shape().head_index(layer, head)];
     sums.resize(fresh.size());  // rows that came with this step have none yet
     for (size_t row = 0; row < sums.size(); ++row) sums[row] += fresh[row];
   }
@@ -26,18 +26,19 @@ void H2o::leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& row
 }
 
 void H2o::score(const Candidates& candidates, std::span<float> scores) {
-  const std::vector<double>& sums = next_sums_[index(candidates.step.layer.layer, candidates.head)];
+  const std::vector<double>& sums =
+      next_sums_[shape().head_index(candidates.step.layer.layer, candidates.head)];
   for (size_t row = 0; row < scores.size(); ++row) scores[row] = static_cast<float>(sums[row]);
 }
 
 void H2o::kept(int64_t layer, int64_t head, std::span<const int64_t> indices) {
-  std::vector<double>& sums = next_sums_[index(layer, head)];
+  std::vector<double>& sums = next_sums_[shape().head_index(layer, head)];
   for (size_t i = 0; i < indices.size(); ++i) sums[i] = sums[static_cast<size_t>(indices[i])];
   sums.resize(indices.size());
 }
 
 void H2o::dropped(int64_t layer, int64_t head, int64_t row) {
-  std::vector<double>& sums = next_sums_[index(layer, head)];
+  std::vector<double>& sums = next_sums_[shape().head_index(layer, head)];
   sums.erase(sums.begin() + row);
 }
 
@@ -72,7 +73,7 @@ void H2o::load_state(const TensorSource& state) {
     const std::string head = concat("L", layer, "_H", static_cast<int64_t>(i) % shape().kv_heads);
     const TensorView* rows = state.find(head + "_rows");
     const TensorView* hidden = state.find(head + "_hidden");
-    int64_t count = rows != nullptr && takes_part(layer) ? rows->shape.at(0) : 0;
+    int64_t count = rows != nullptr && shape().sees_all(layer) ? rows->shape.at(0) : 0;
     if (hidden != nullptr) count -= hidden->shape.at(0);
     sums_[i] = read_state<double>(state, concat("policy_sums_", i), count);
   }

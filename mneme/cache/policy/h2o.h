@@ -13,7 +13,7 @@ class H2o final : public PromptEviction {
   H2o(const MemoryShape& shape, const EvictionOptions& options);
   std::unique_ptr<CachePolicy> clone() const override { return std::make_unique<H2o>(*this); }
   Watch watch(const PolicyStep& step) const override {
-    return {.sums = takes_part(step.layer.layer)};
+    return {.sums = shape().sees_all(step.layer.layer)};
   }
   void leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows) override;
   void committed() override;
@@ -29,9 +29,6 @@ class H2o final : public PromptEviction {
   void score(const Candidates& candidates, std::span<float> scores) override;
   void kept(int64_t layer, int64_t head, std::span<const int64_t> indices) override;
   void dropped(int64_t layer, int64_t head, int64_t row) override;
-  size_t index(int64_t layer, int64_t head) const {
-    return static_cast<size_t>(layer * shape().kv_heads + head);
-  }
 
   std::vector<std::vector<double>> sums_, next_sums_;  // [layers * kv_heads][rows]
 };

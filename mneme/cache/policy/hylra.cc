@@ -54,7 +54,7 @@ std::vector<int64_t> hylra_guess(std::span<const int64_t> windows) {
 }
 
 Hylra::Hylra(const MemoryShape& shape, const HylraOptions& options)
-    : CachePolicy(shape), options_(options) {
+    : BlockReading(shape, options.block, options.blocks), options_(options) {
   if (options_.plan.empty()) options_.plan = hylra_guess(shape.windows);
   check_hylra_plan(options_.plan, shape.layers());
   MNEME_CHECK(options.block >= 1, "hylra: a block must hold rows, got ", options.block);
@@ -69,44 +69,20 @@ Hylra::Hylra(const MemoryShape& shape, const HylraOptions& options)
   for (int64_t layer = 0; layer < shape.layers(); ++layer) {
     const int64_t source = options_.plan[static_cast<size_t>(layer)];
     if (source < 0) continue;
-    MNEME_CHECK(shape.windows[static_cast<size_t>(layer)] == 0 &&
-                    shape.windows[static_cast<size_t>(source)] == 0,
-                "hylra: layer ", layer, " reads what layer ", source,
-                " chose, and one of them has a window of its own");
+    MNEME_CHECK(shape.sees_all(layer) && shape.sees_all(source), "hylra: layer ", layer,
+                " reads what layer ", source, " chose, and one of them has a window of its own");
     is_source_[static_cast<size_t>(source)] = true;
   }
-  published_.resize(static_cast<size_t>(shape.layers()));
 }
 
-void Hylra::enter(const PolicyStep& step, const PolicyRows& rows) {
-  const int64_t layer = step.layer.layer, source = options_.plan[static_cast<size_t>(layer)];
-  selection_.clear();
-  if (layer == 0) {
-    sparse_ = step.decodes() && ceil_div(step.end(), options_.block) > options_.blocks;
-    for (auto& blocks : published_) blocks.clear();
-  }
-  const bool reads_few = sparse_ && source >= 0;
-  if (reads_few) {
-    selection_.choose(rows, layer, shape().kv_heads, options_.block,
-                      published_[static_cast<size_t>(source)]);
-  }
-  if (step.tokens == 1) attended_rows_ += reads_few ? selection_.rows() : rows.of(layer, 0).rows();
-}
-
-Watch Hylra::watch(const PolicyStep& step) const {
-  return {.queries = sparse_ && is_source_[static_cast<size_t>(step.layer.layer)] ? 1 : 0};
-}
-
-void Hylra::leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows) {
-  const int64_t layer = step.layer.layer;
-  if (!sparse_ || !is_source_[static_cast<size_t>(layer)]) return;
-  const int64_t held = rows.of(layer, 0).rows(), count = ceil_div(held, options_.block);
+void Hylra::choose(const SeenWeights& seen, int64_t rows, std::vector<int32_t>& chosen) {
+  const int64_t count = ceil_div(rows, options_.block);
   scores_.assign(static_cast<size_t>(count), 0.0f);
   for (int64_t block = 0; block < count; ++block) {
-    const int64_t end = std::min(held, (block + 1) * options_.block);
+    const int64_t end = std::min(rows, (block + 1) * options_.block);
     double sum = 0;
     for (int64_t h = 0; h < shape().q_heads; ++h) {
-      const std::span<const float> weights = seen.row(seen.queries - 1, shape().q_heads, h, held);
+      const std::span<const float> weights = seen.row(seen.queries - 1, shape().q_heads, h, rows);
       for (int64_t row = block * options_.block; row < end; ++row)
         sum += weights[static_cast<size_t>(row)];
     }
@@ -116,9 +92,8 @@ void Hylra::leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& r
                : static_cast<float>(sum / static_cast<double>(shape().q_heads));
   }
   thread_local SelectScratch scratch;
-  std::vector<int32_t>& blocks = published_[static_cast<size_t>(layer)];
-  blocks.resize(static_cast<size_t>(std::min(options_.blocks, count)));
-  select_top_k(scores_, options_.blocks, SelectOrder::kIndex, blocks, scratch);
+  chosen.resize(static_cast<size_t>(std::min(options_.blocks, count)));
+  select_top_k(scores_, options_.blocks, SelectOrder::kIndex, chosen, scratch);
 }
 
 }  // namespace mneme

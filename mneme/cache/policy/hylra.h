@@ -16,8 +16,7 @@
 #include <string>
 #include <vector>
 
-#include "mneme/cache/cache_policy.h"
-#include "mneme/cache/row_selection.h"
+#include "mneme/cache/policy/block_reading.h"
 
 namespace mneme {
 
@@ -35,32 +34,21 @@ void write_hylra_plan(const std::string& path, std::span<const int64_t> plan,
                       const std::string& model_fingerprint);
 std::vector<int64_t> hylra_guess(std::span<const int64_t> windows);
 
-class Hylra final : public CachePolicy {
+class Hylra final : public BlockReading {
  public:
   Hylra(const MemoryShape& shape, const HylraOptions& options);
 
   std::unique_ptr<CachePolicy> clone() const override { return std::make_unique<Hylra>(*this); }
-  bool decodes_apart() const override { return true; }
-  void enter(const PolicyStep& step, const PolicyRows& rows) override;
-  std::span<const std::span<const PageView>> reads() const override { return selection_.views(); }
-  Watch watch(const PolicyStep& step) const override;
-  void leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows) override;
-
   std::span<const int64_t> plan() const { return options_.plan; }
-  // Blocks a full layer published in the last step; nothing where it had no need to.
-  std::span<const int32_t> published(int64_t layer) const {
-    return published_[static_cast<size_t>(layer)];
-  }
-  int64_t attended_rows() const { return attended_rows_; }
 
  private:
+  bool chooses(int64_t layer) const override { return is_source_[static_cast<size_t>(layer)]; }
+  int64_t source(int64_t layer) const override { return options_.plan[static_cast<size_t>(layer)]; }
+  void choose(const SeenWeights& seen, int64_t rows, std::vector<int32_t>& chosen) override;
+
   HylraOptions options_;
   std::vector<bool> is_source_;  // [layers]
-  std::vector<std::vector<int32_t>> published_;
   std::vector<float> scores_;
-  RowSelection selection_;
-  bool sparse_ = false;
-  int64_t attended_rows_ = 0;
 };
 
 }  // namespace mneme

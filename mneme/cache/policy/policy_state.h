@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "mneme/cache/memory.h"
-#include "mneme/core/error.h"
 
 namespace mneme {
 
@@ -32,15 +31,9 @@ StateTensor state_tensor(std::string name, const std::vector<T>& values) {
 // count: how many there must be; -1: any number. Throws Error naming the tensor.
 template <typename T>
 std::vector<T> read_state(const TensorSource& state, const std::string& name, int64_t count) {
-  const TensorView* found = state.find(name);
-  MNEME_CHECK(found != nullptr, state.origin(), ": ", name, " is missing");
-  MNEME_CHECK(found->dtype == state_dtype<T>() && found->shape.size() == 1 &&
-                  (count < 0 || found->shape[0] == count),
-              state.origin(), ": ", name, " is ", dtype_name(found->dtype), " ",
-              shape_text(found->shape), ", expected ", dtype_name(state_dtype<T>()), " [",
-              count < 0 ? std::string("n") : std::to_string(count), "]");
-  std::vector<T> values(static_cast<size_t>(found->shape[0]));
-  if (!values.empty()) std::memcpy(values.data(), found->data, values.size() * sizeof(T));
+  const TensorView& found = saved_tensor(state, name, state_dtype<T>(), {count});
+  std::vector<T> values(static_cast<size_t>(found.shape[0]));
+  if (!values.empty()) std::memcpy(values.data(), found.data, values.size() * sizeof(T));
   return values;
 }
 

@@ -16,7 +16,7 @@ PromptEviction::PromptEviction(const MemoryShape& shape, const EvictionOptions& 
               options.sink);
   options.budget.check(options.name, options.window + options.sink);
   for (int64_t layer = 0; layer < shape.layers(); ++layer)
-    global_index_.push_back(takes_part(layer) ? global_layers_++ : -1);
+    global_index_.push_back(shape.sees_all(layer) ? global_layers_++ : -1);
   limits_.assign(static_cast<size_t>(shape.layers()), -1);
   next_limits_ = limits_;
 }
@@ -41,14 +41,14 @@ int64_t PromptEviction::limit(int64_t layer, int64_t length) const {
 }
 
 int64_t PromptEviction::settled_rows(int64_t layer, int64_t length) const {
-  return takes_part(layer) ? limit(layer, length) : length;
+  return shape().sees_all(layer) ? limit(layer, length) : length;
 }
 
 void PromptEviction::enter(const PolicyStep& step, const PolicyRows& rows) {
   const int64_t layer = step.layer.layer;
   const auto at = static_cast<size_t>(layer);
   cuts_ = false;
-  if (!takes_part(layer) || options_.budget.everything()) return;
+  if (!shape().sees_all(layer) || options_.budget.everything()) return;
   if (step.text_ends()) next_limits_[at] = limit(layer, step.end());
   const bool now = step.text_ends() || (step.decodes() && cuts_while_decoding());
   cuts_ = now && next_limits_[at] >= 0 && rows.of(layer, 0).rows() > next_limits_[at];

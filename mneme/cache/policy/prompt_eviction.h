@@ -73,7 +73,6 @@ class PromptEviction : public CachePolicy {
     (void)layer, (void)head, (void)indices;
   }
 
-  bool takes_part(int64_t layer) const { return shape().windows[static_cast<size_t>(layer)] == 0; }
   // Whether the layer being asked has to let rows go in this step.
   bool cuts() const { return cuts_; }
   const EvictionOptions& options() const { return options_; }

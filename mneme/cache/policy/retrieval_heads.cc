@@ -31,12 +31,12 @@ RetrievalHeadsPolicy::RetrievalHeadsPolicy(const MemoryShape& shape,
   const int64_t ratio = shape.q_heads / shape.kv_heads;
   for (int64_t i = 0; i < count; ++i) {
     const HeadId& head = ranking[static_cast<size_t>(i)];
-    full_[static_cast<size_t>(head.layer * shape.kv_heads + head.head / ratio)] = 1;
+    full_[shape.head_index(head.layer, head.head / ratio)] = 1;
   }
 }
 
 bool RetrievalHeadsPolicy::holds_everything(int64_t layer, int64_t head) const {
-  return full_[static_cast<size_t>(layer * shape().kv_heads + head)] != 0;
+  return full_[shape().head_index(layer, head)] != 0;
 }
 
 double RetrievalHeadsPolicy::full_share() const {

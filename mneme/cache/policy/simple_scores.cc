@@ -19,7 +19,8 @@ void Knorm::score(const Candidates& candidates, std::span<float> scores) {
 
 void RandomRows::score(const Candidates& candidates, std::span<float> scores) {
   // A row's draw depends on what it is, not on how often rows were judged.
-  const int64_t where = candidates.step.layer.layer * shape().kv_heads + candidates.head;
+  const auto where =
+      static_cast<int64_t>(shape().head_index(candidates.step.layer.layer, candidates.head));
   for (int64_t row = 0; row < std::ssize(scores); ++row) {
     Rng rng(static_cast<uint64_t>((seed_ * 1'000'003 + where) * (int64_t{1} << 32) +
                                   candidates.rows.position(row)));

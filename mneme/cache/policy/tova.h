@@ -10,9 +10,11 @@ namespace mneme {
 
 class Tova final : public PromptEviction {
  public:
-  // The newest row is kept: no other query has seen it.
-  Tova(const MemoryShape& shape, EvictionOptions options)
-      : PromptEviction(shape, (options.window = 1, options)) {}
+  Tova(const MemoryShape& shape, const EvictionOptions& options)
+      : PromptEviction(shape, {.name = options.name,
+                               .budget = options.budget,
+                               .window = 1,  // the newest row: no other query has seen it
+                               .sink = options.sink}) {}
   std::unique_ptr<CachePolicy> clone() const override { return std::make_unique<Tova>(*this); }
   Watch watch(const PolicyStep&) const override { return {.queries = cuts() ? 1 : 0}; }
 
