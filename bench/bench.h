@@ -1,18 +1,21 @@
 // What every benchmark shares: repeated timing with medians, values the compiler must not drop, a
 // table for people and JSON for scripts. Header only; the machine's limits are in bench/machine.h.
 //
-//   const Timing t = time_runs(15, [&] { keep(work()); });
-//   Report report("matmul", argc, argv);                 // understands --json FILE and --threads N
-//   report.row({{"shape", "576x576"}, {"gflops", flops / t.median_s / 1e9}});
-//   report.finish();
+//   void run(Report& report) {
+//     const Timing t = time_runs(15, [&] { keep(work()); });
+//     report.row({{"shape", "576x576"}, {"gflops", flops / t.median_s / 1e9}});
+//   }
+//   int main(int argc, char** argv) {
+//     return report_main("matmul", argc, argv, run);     // understands --json FILE and --threads N
+//   }
 #pragma once
 
 #include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
+#include <exception>
 #include <fstream>
-#include <iostream>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
@@ -167,5 +170,20 @@ class Report {
   std::vector<nlohmann::ordered_json> rows_;
   nlohmann::ordered_json kernels_ = nlohmann::ordered_json::array();
 };
+
+// All of a benchmark's main(): `measure` fills the report, which is then finished. Returns 0, or 2
+// once an error has been printed, and then no figures are.
+template <typename Measure>
+int report_main(const std::string& name, int argc, char** argv, Measure&& measure) {
+  try {
+    Report report(name, argc, argv);
+    measure(report);
+    report.finish();
+    return 0;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "%s\n", error.what());
+    return 2;
+  }
+}
 
 }  // namespace mneme::bench

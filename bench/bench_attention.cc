@@ -168,27 +168,23 @@ void decode(const Shape& shape, int64_t rows, int64_t queries, ThreadPool& pool,
   }
 }
 
+void run(Report& report) {
+  ThreadPool pool(report.threads());
+  for (const int64_t tokens : {512, 2048, 8192}) {
+    for (const RowEncoding encoding : {RowEncoding::kF16, RowEncoding::kQ8, RowEncoding::kQ4}) {
+      prefill(encoding, tokens, pool, report);
+    }
+  }
+  for (const Shape& shape : {kSmolLm2, kGemma3}) {
+    decode(shape, 512, 1, pool, report);
+    decode(shape, 8192, 1, pool, report);
+    decode(shape, 8192, 4, pool, report);
+  }
+}
+
 }  // namespace
 }  // namespace mneme::bench
 
 int main(int argc, char** argv) {
-  using namespace mneme;
-  try {
-    bench::Report report("attention", argc, argv);
-    ThreadPool pool(report.threads());
-    for (const int64_t tokens : {512, 2048, 8192}) {
-      for (const RowEncoding encoding : {RowEncoding::kF16, RowEncoding::kQ8, RowEncoding::kQ4}) {
-        bench::prefill(encoding, tokens, pool, report);
-      }
-    }
-    for (const bench::Shape& shape : {bench::kSmolLm2, bench::kGemma3}) {
-      bench::decode(shape, 512, 1, pool, report);
-      bench::decode(shape, 8192, 1, pool, report);
-      bench::decode(shape, 8192, 4, pool, report);
-    }
-    report.finish();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return mneme::bench::report_main("attention", argc, argv, mneme::bench::run);
 }

@@ -160,20 +160,16 @@ void attention_speed(Report& report) {
   }
 }
 
+void run(Report& report) {
+  gelu_errors(report);
+  gelu_speed(report);
+  softmax_speed(report);
+  attention_speed(report);
+}
+
 }  // namespace
 }  // namespace mneme::bench
 
 int main(int argc, char** argv) {
-  using namespace mneme::bench;
-  try {
-    Report report("edge_moe", argc, argv);
-    gelu_errors(report);
-    gelu_speed(report);
-    softmax_speed(report);
-    attention_speed(report);
-    report.finish();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return mneme::bench::report_main("edge_moe", argc, argv, mneme::bench::run);
 }

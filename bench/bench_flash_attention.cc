@@ -77,21 +77,17 @@ void measure(DType dtype, int64_t tokens, ThreadPool& pool, Report& report) {
   row("backward", back, 2.5 * operations, backward.bytes());
 }
 
+void run(Report& report) {
+  ThreadPool pool(report.threads());
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
+    check(dtype, pool);
+    for (const int64_t tokens : {512, 2048, 8192}) measure(dtype, tokens, pool, report);
+  }
+}
+
 }  // namespace
 }  // namespace mneme::bench
 
 int main(int argc, char** argv) {
-  using namespace mneme;
-  try {
-    bench::Report report("flash_attention", argc, argv);
-    ThreadPool pool(report.threads());
-    for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16}) {
-      bench::check(dtype, pool);
-      for (const int64_t tokens : {512, 2048, 8192}) bench::measure(dtype, tokens, pool, report);
-    }
-    report.finish();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return mneme::bench::report_main("flash_attention", argc, argv, mneme::bench::run);
 }

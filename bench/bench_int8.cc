@@ -160,17 +160,11 @@ void run(Report& report) {
   for (const bool weight_only : {true, false}) {
     for (const Shape& shape : kShapes) one_row(report, pool, shape, weight_only);
   }
-  report.finish();
 }
 
 }  // namespace
 }  // namespace mneme::bench
 
-int main(int argc, char** argv) try {
-  mneme::bench::Report report("int8", argc, argv);
-  mneme::bench::run(report);
-  return 0;
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "%s\n", error.what());
-  return 2;
+int main(int argc, char** argv) {
+  return mneme::bench::report_main("int8", argc, argv, mneme::bench::run);
 }

@@ -135,17 +135,11 @@ void run(Report& report) {
     for (const int64_t out : {1536, 49152})
       one_row(report, pool, dtype, out, whole_blocks(dtype, 576));
   }
-  report.finish();
 }
 
 }  // namespace
 }  // namespace mneme::bench
 
-int main(int argc, char** argv) try {
-  mneme::bench::Report report("matmul", argc, argv);
-  mneme::bench::run(report);
-  return 0;
-} catch (const std::exception& error) {
-  std::fprintf(stderr, "%s\n", error.what());
-  return 2;
+int main(int argc, char** argv) {
+  return mneme::bench::report_main("matmul", argc, argv, mneme::bench::run);
 }

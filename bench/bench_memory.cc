@@ -98,13 +98,5 @@ void run(Report& report) {
 }  // namespace mneme::bench
 
 int main(int argc, char** argv) {
-  try {
-    mneme::bench::Report report("memory", argc, argv);
-    mneme::bench::run(report);
-    report.finish();
-    return 0;
-  } catch (const std::exception& error) {
-    std::cerr << error.what() << "\n";
-    return 2;
-  }
+  return mneme::bench::report_main("memory", argc, argv, mneme::bench::run);
 }

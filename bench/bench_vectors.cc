@@ -161,22 +161,18 @@ void decoder_rows(Report& report, ThreadPool& pool) {
       [&] { silu_mul(gate.data(), up.data(), kTokens * kFfn, pool); }, gate);
 }
 
+void run(Report& report) {
+  ThreadPool pool(report.threads());
+  for (const int64_t n : {512, 8192, 131072}) {
+    for (const int64_t k : {n / 16, n / 4}) selection(report, n, k);
+  }
+  for (const int bits : {8, 4}) scoring(report, pool, bits);
+  decoder_rows(report, pool);
+}
+
 }  // namespace
 }  // namespace mneme::bench
 
 int main(int argc, char** argv) {
-  using namespace mneme;
-  try {
-    bench::Report report("vectors", argc, argv);
-    ThreadPool pool(report.threads());
-    for (const int64_t n : {512, 8192, 131072}) {
-      for (const int64_t k : {n / 16, n / 4}) bench::selection(report, n, k);
-    }
-    for (const int bits : {8, 4}) bench::scoring(report, pool, bits);
-    bench::decoder_rows(report, pool);
-    report.finish();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return mneme::bench::report_main("vectors", argc, argv, mneme::bench::run);
 }

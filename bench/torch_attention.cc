@@ -105,23 +105,19 @@ void measure(at::ScalarType type, int64_t tokens, Report& report) {
                       }));
 }
 
+void run(Report& report) {
+  at::set_num_threads(report.threads());
+  const char* asked = std::getenv("MNEME_BENCH_TYPE");
+  const std::string only = asked == nullptr ? "" : asked;
+  for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
+    if (only == (type == at::kFloat ? "bf16" : "f32")) continue;
+    for (const int64_t tokens : {512, 2048, 8192}) measure(type, tokens, report);
+  }
+}
+
 }  // namespace
 }  // namespace mneme::bench
 
 int main(int argc, char** argv) {
-  using namespace mneme;
-  try {
-    bench::Report report("torch_attention", argc, argv);
-    at::set_num_threads(report.threads());
-    const char* asked = std::getenv("MNEME_BENCH_TYPE");
-    const std::string only = asked == nullptr ? "" : asked;
-    for (const at::ScalarType type : {at::kFloat, at::kBFloat16}) {
-      if (only == (type == at::kFloat ? "bf16" : "f32")) continue;
-      for (const int64_t tokens : {512, 2048, 8192}) bench::measure(type, tokens, report);
-    }
-    report.finish();
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "%s\n", error.what());
-    return 1;
-  }
+  return mneme::bench::report_main("torch_attention", argc, argv, mneme::bench::run);
 }

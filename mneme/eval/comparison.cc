@@ -154,9 +154,10 @@ void Comparer::measure_prompt(ComparisonRow& row, bool is_reference, const Memor
   // A memory that judges whole texts is not stopped on the way: its tail is measured apart.
   const bool whole = can.whole_text;
   std::set<int64_t> speed_stops;
-  if (whole && can.fork && options_.speed_points > 0) speed_stops.insert(total);
-  for (int64_t i = 1; !whole && can.fork && i <= options_.speed_points; ++i)
-    speed_stops.insert(std::max<int64_t>(1, total * i / options_.speed_points));
+  int64_t points = can.fork ? options_.speed_points : 0;
+  if (whole) points = std::min<int64_t>(points, 1);
+  for (int64_t i = 1; i <= points; ++i)
+    speed_stops.insert(std::max<int64_t>(1, total * i / points));
   std::set<int64_t> stops = speed_stops;
   stops.insert(total);
   if (!whole) {
