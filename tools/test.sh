@@ -91,6 +91,7 @@ stage 'torch' tools/install_torch.sh
 stage 'build' tools/build.sh
 stage 'tests' run_ctest build
 count build/tests.xml
+stage 'golden tests have their label' ctest --test-dir build -L golden --no-tests=error -Q
 stage 'build with sanitizers' build_sanitized
 stage 'tests with sanitizers' run_ctest $sanitize -L "^($sanitized_rooms)\$"
 count $sanitize/tests.xml
