@@ -157,34 +157,28 @@ struct TileRows {
   int64_t blocks;
 };
 
-// So few rows read weights from memory once: there, fetching ahead gives 20 % on Zen 4 for codes of
-// fewer than 8 bits, none for those of 8.
-constexpr int64_t kStreamedRows = 2;
-constexpr int64_t kAheadBytes = 3072;
-
 // y [kRows, 16] of a tile's outputs, rows y_stride apart.
 template <int kBits, PackedLayout::Head kHead, int kCentreShift, int64_t kRows>
-HWY_INLINE void tile(const PackedLayout& layout, const uint8_t* HWY_RESTRICT packed,
-                     const TileRows& x, float* HWY_RESTRICT y, int64_t y_stride) {
+HWY_INLINE void tile(const uint8_t* HWY_RESTRICT packed, const TileRows& x, float* HWY_RESTRICT y,
+                     int64_t y_stride) {
   using S = Scales<kHead>;
-  constexpr int64_t kCodeBytes = kBits == 8 ? 512 : (kBits == 6 ? 384 : (kBits == 5 ? 320 : 256));
+  constexpr int64_t kCodeBytes = PackedLayout::code_bytes_of(kBits);
+  constexpr int64_t kHeadBytes = PackedLayout::head_bytes_of(kHead);
+  constexpr int64_t kUnitBytes = PackedLayout::unit_bytes_of(kHead);
+  constexpr int64_t kGroup = PackedLayout::group_of(kHead);
   constexpr int64_t kHalves = S::kHalves ? 2 : 1;
-  const uint8_t* HWY_RESTRICT heads = packed + layout.heads_offset();
-  const uint8_t* HWY_RESTRICT units = packed + layout.units_offset();
-  const int64_t head_bytes = layout.head_bytes(), unit_bytes = layout.unit_bytes();
   for (int64_t part = 0; part < kParts; ++part) {
     VF total[kRows];
     HWY_UNROLL(8)
     for (int64_t m = 0; m < kRows; ++m) total[m] = hn::Zero(DF());
-    const uint8_t* HWY_RESTRICT codes = packed + part * kPartBytes;
+    const uint8_t* HWY_RESTRICT unit = packed;
+    const uint8_t* HWY_RESTRICT codes = packed;
     for (int64_t b = 0; b < x.blocks; ++b, codes += kCodeBytes) {
-      const S scales(heads + b * head_bytes, units + b / 8 * unit_bytes, part);
-      if constexpr (kRows <= kStreamedRows && kBits < 8) {
-        // The heads of the next tile begin a stream that the hardware does not know yet.
-        if (part == 0) __builtin_prefetch(heads + layout.tile_bytes() + b * head_bytes);
-        for (int64_t line = 0; line < kCodeBytes; line += kLineBytes)
-          __builtin_prefetch(codes + kAheadBytes + line);
+      if (b % kGroup == 0) {
+        unit = codes;
+        codes += kUnitBytes + kGroup * kHeadBytes;
       }
+      const S scales(unit + kUnitBytes + b % kGroup * kHeadBytes, unit, part);
       VI upper[kRows], lower[kRows];
       const auto clear = [&](int64_t half) __attribute__((always_inline)) {
         HWY_UNROLL(8)
@@ -201,7 +195,7 @@ HWY_INLINE void tile(const PackedLayout& layout, const uint8_t* HWY_RESTRICT pac
       };
       const auto multiply = [&](auto j) __attribute__((always_inline)) {
         VU first, second;
-        load_codes<kBits, decltype(j)::value>(codes, first, second);
+        load_codes<kBits, decltype(j)::value>(codes + part * kPartBytes, first, second);
         HWY_UNROLL(8)
         for (int64_t m = 0; m < kRows; ++m) {
           const int8_t* HWY_RESTRICT high =
@@ -263,13 +257,11 @@ void tiles(const PackedWeight& weight, int64_t first, int64_t last, const Activa
       const int64_t outputs = HWY_MIN(kTileOutputs, weight.out() - output);
       float* HWY_RESTRICT to = y + row * y_stride + output;
       if (outputs == kTileOutputs) {
-        tile<kBits, kHead, kCentreShift, kRows>(weight.layout(), weight.tile(index), rows, to,
-                                                y_stride);
+        tile<kBits, kHead, kCentreShift, kRows>(weight.tile(index), rows, to, y_stride);
         continue;
       }
       alignas(64) float all[kRows * kTileOutputs];
-      tile<kBits, kHead, kCentreShift, kRows>(weight.layout(), weight.tile(index), rows, all,
-                                              kTileOutputs);
+      tile<kBits, kHead, kCentreShift, kRows>(weight.tile(index), rows, all, kTileOutputs);
       for (int64_t m = 0; m < kRows; ++m) {
         memcpy(to + m * y_stride, all + m * kTileOutputs,
                static_cast<size_t>(outputs) * sizeof(float));

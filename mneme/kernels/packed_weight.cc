@@ -12,7 +12,7 @@ namespace mneme {
 namespace {
 
 constexpr int64_t kLine = 64;
-constexpr int64_t kUnitInputs = 256;
+constexpr int64_t kUnitBlocks = 8;
 using Head = PackedLayout::Head;
 
 PackedLayout layout_of(DType dtype, int64_t in) {
@@ -71,11 +71,9 @@ void small_codes(const uint8_t* nibbles, const uint8_t* bits, Block& block) {
 // Block `index` of 32 elements of a row in its file form.
 Block read_block(DType dtype, const uint8_t* row, int64_t index) {
   Block block;
-  const int64_t sub = index % (kUnitInputs / kPackedBlock);
+  const int64_t sub = index % kUnitBlocks;
   const auto small = [&](int64_t bytes) { return row + index * bytes; };
-  const auto large = [&](int64_t bytes) {
-    return row + index / (kUnitInputs / kPackedBlock) * bytes;
-  };
+  const auto large = [&](int64_t bytes) { return row + index / kUnitBlocks * bytes; };
   switch (dtype) {
     case DType::kQ4_0: {
       const uint8_t* at = small(18);
@@ -185,9 +183,8 @@ float get16(const uint8_t* bytes, int64_t index) { return f16_to_float(load16(by
 
 void put_heads(const PackedLayout& layout, uint8_t* tile, int64_t output, int64_t index,
                const Block& block) {
-  uint8_t* head = tile + layout.heads_offset() + index * layout.head_bytes();
-  uint8_t* unit =
-      tile + layout.units_offset() + index * kPackedBlock / kUnitInputs * layout.unit_bytes();
+  uint8_t* head = tile + layout.head_offset(index);
+  uint8_t* unit = tile + layout.unit_offset(index);
   switch (layout.head) {
     case Head::kScale:
       put16(head, output, block.scale);
@@ -212,37 +209,24 @@ void put_heads(const PackedLayout& layout, uint8_t* tile, int64_t output, int64_
 
 }  // namespace
 
-int64_t PackedLayout::code_bytes() const {
-  switch (code_bits) {
-    case 4:
-      return 4 * kLine;
-    case 5:
-      return 5 * kLine;
-    case 6:
-      return 6 * kLine;
-    default:
-      return 8 * kLine;
-  }
+int64_t PackedLayout::unit_offset(int64_t block) const {
+  const int64_t group = group_of(head);
+  return block / group *
+         (unit_bytes_of(head) + group * (head_bytes_of(head) + code_bytes_of(code_bits)));
 }
 
-int64_t PackedLayout::head_bytes() const {
-  return kTileOutputs * (head == Head::kScaleMinimum ? 4 : 2);
+int64_t PackedLayout::head_offset(int64_t block) const {
+  return unit_offset(block) + unit_bytes_of(head) + block % group_of(head) * head_bytes_of(head);
 }
 
-int64_t PackedLayout::unit_bytes() const {
-  switch (head) {
-    case Head::kSubScaleMinimum:
-      return kTileOutputs * 4;
-    case Head::kHalfSubScales:
-      return kTileOutputs * 2;
-    default:
-      return 0;
-  }
+int64_t PackedLayout::codes_offset(int64_t block) const {
+  const int64_t group = group_of(head);
+  return unit_offset(block) + unit_bytes_of(head) + group * head_bytes_of(head) +
+         block % group * code_bytes_of(code_bits);
 }
 
 int64_t PackedLayout::tile_bytes() const {
-  const int64_t units = unit_bytes() == 0 ? 0 : in / kUnitInputs * unit_bytes();
-  return checked_round_up(units_offset() + units, kLine, "packed weight");
+  return in == 0 ? 0 : codes_offset(blocks() - 1) + code_bytes_of(code_bits);
 }
 
 bool PackedWeight::packs(DType dtype) { return layout_of(dtype, 0).code_bits != 0; }
@@ -274,7 +258,7 @@ PackedWeight::PackedWeight(const TensorView& weight, ThreadPool& pool)
       for (int64_t index = 0; index < layout_.blocks(); ++index) {
         const Block block = read_block(dtype_, row, index);
         for (int64_t i = 0; i < kPackedBlock; ++i) {
-          put_code(layout_, at + index * layout_.code_bytes(), code_place(output, i),
+          put_code(layout_, at + layout_.codes_offset(index), code_place(output, i),
                    block.codes[i]);
         }
         put_heads(layout_, at, output, index, block);
@@ -289,10 +273,9 @@ void PackedWeight::dequantize_row(int64_t row, float* out) const {
   const uint8_t* at = tile(row / kTileOutputs);
   const int64_t output = row % kTileOutputs;
   for (int64_t index = 0; index < layout_.blocks(); ++index) {
-    const uint8_t* codes = at + index * layout_.code_bytes();
-    const uint8_t* head = at + layout_.heads_offset() + index * layout_.head_bytes();
-    const uint8_t* unit =
-        at + layout_.units_offset() + index * kPackedBlock / kUnitInputs * layout_.unit_bytes();
+    const uint8_t* codes = at + layout_.codes_offset(index);
+    const uint8_t* head = at + layout_.head_offset(index);
+    const uint8_t* unit = at + layout_.unit_offset(index);
     for (int64_t i = 0; i < kPackedBlock; ++i) {
       const auto code =
           static_cast<float>(get_code(layout_, codes, code_place(output, i)) - layout_.centre);
