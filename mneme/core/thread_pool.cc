@@ -42,6 +42,7 @@ ThreadPool::ThreadPool(int threads) {
   MNEME_CHECK(threads >= 0 && threads <= 1024, "threads: expected 0 (all cores) to 1024, got ",
               threads);
   if (threads == 0) threads = usable_cores();
+  shares_ = std::make_unique<Share[]>(static_cast<size_t>(threads));
   for (int worker = 1; worker < threads; ++worker) {
     workers_.emplace_back([this, worker] { work(worker); });
   }
@@ -61,9 +62,13 @@ void ThreadPool::run(int64_t tasks, FunctionRef<void(int64_t, int)> body) {
     return;
   }
   body_ = &body;
-  tasks_ = tasks;
   error_ = nullptr;
-  next_task_.store(0, std::memory_order_relaxed);
+  for (int64_t worker = 0, begin = 0; worker < size(); ++worker) {
+    Share& share = shares_[static_cast<size_t>(worker)];
+    share.end = begin + (tasks - begin) / (size() - worker);
+    share.next.store(begin, std::memory_order_relaxed);
+    begin = share.end;
+  }
   gate_.store(kOpen, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();
@@ -78,15 +83,21 @@ void ThreadPool::run(int64_t tasks, FunctionRef<void(int64_t, int)> body) {
 }
 
 void ThreadPool::claim_tasks(int worker) {
-  for (;;) {
-    const int64_t task = next_task_.fetch_add(1, std::memory_order_relaxed);
-    if (task >= tasks_) return;
-    try {
-      (*body_)(task, worker);
-    } catch (...) {
-      const std::lock_guard lock(error_mutex_);
-      if (!error_) error_ = std::current_exception();
-      next_task_.store(tasks_, std::memory_order_relaxed);
+  for (int other = 0; other < size(); ++other) {
+    Share& share = shares_[static_cast<size_t>((worker + other) % size())];
+    for (;;) {
+      const int64_t task = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (task >= share.end) break;
+      try {
+        (*body_)(task, worker);
+      } catch (...) {
+        const std::lock_guard lock(error_mutex_);
+        if (!error_) error_ = std::current_exception();
+        for (int each = 0; each < size(); ++each) {
+          Share& rest = shares_[static_cast<size_t>(each)];
+          rest.next.store(rest.end, std::memory_order_relaxed);
+        }
+      }
     }
   }
 }

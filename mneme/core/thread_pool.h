@@ -1,12 +1,16 @@
-// A pool of threads that runs one parallel loop at a time. Tasks are claimed one by one, and a loop
-// waits only for workers that have entered it: a worker that the system has put aside holds up at
-// most the task in its hands, and one that does not wake in time holds up nothing. Two processes on
-// two cores slow each other, they do not stall.
+// A pool of threads that runs one parallel loop at a time. Every worker has a share of a loop's
+// tasks, in order, and helps with the others' shares when its own is done: loops over the same rows
+// find them in the caches where the last loop left them, which is worth a third of a product's time
+// between cores that share no cache. Tasks are claimed one by one, and a loop waits only for
+// workers that have entered it: a worker that the system has put aside holds up at most the task in
+// its hands, and one that does not wake in time holds up nothing. Two processes on two cores slow
+// each other, they do not stall.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -26,11 +30,18 @@ class ThreadPool {
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls body(task, worker) once for every task in [0, tasks), worker in [0, size()), and returns
-  // when all are done. The caller works too, as worker 0. The first exception thrown by a task is
+  // when all are done. The caller works too, as worker 0; worker w begins about task w * tasks /
+  // size(). The first exception thrown by a task is
   // rethrown here. Not reentrant: a task must not call run() on the same pool. Allocates nothing.
   void run(int64_t tasks, FunctionRef<void(int64_t task, int worker)> body);
 
  private:
+  // What is left of a worker's tasks.
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+
   void work(int worker);
   void claim_tasks(int worker);
   bool enter();
@@ -38,8 +49,7 @@ class ThreadPool {
 
   std::vector<std::thread> workers_;
   const FunctionRef<void(int64_t, int)>* body_ = nullptr;
-  int64_t tasks_ = 0;
-  alignas(64) std::atomic<int64_t> next_task_{0};
+  std::unique_ptr<Share[]> shares_;                  // [size()]
   alignas(64) std::atomic<uint32_t> generation_{0};  // one more for every loop
   alignas(64) std::atomic<uint32_t> gate_{0};        // kOpen, and the number of workers inside
   std::atomic<bool> stopping_{false};

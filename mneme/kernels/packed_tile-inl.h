@@ -244,15 +244,15 @@ HWY_INLINE void tile(const uint8_t* HWY_RESTRICT packed, const TileRows& x, floa
 // Registers hold three vectors a row beside the codes.
 constexpr int64_t kMostRows = kLanes >= 16 ? 8 : 3;
 
-// y [rows, outputs] of tiles [first, last), rows `stride` apart; `outputs` ends the last tile.
+// y [rows, outputs] of the part's tiles, rows y_stride apart; the weight's outputs end the last tile.
 template <int kBits, PackedLayout::Head kHead, int kCentreShift>
-void tiles(const PackedWeight& weight, int64_t first, int64_t last, const ActivationPlanes& x,
+void tiles(const PackedWeight& weight, const ProductPart& part, const ActivationPlanes& x,
            float* HWY_RESTRICT y, int64_t y_stride) {
   const auto run = [&](int64_t row, auto count) {
     constexpr int64_t kRows = decltype(count)::value;
     const TileRows rows = {x.high(row),   2 * x.in(),  x.in(),    x.scales(row),
                            x.totals(row), x.sums(row), x.blocks()};
-    for (int64_t index = first; index < last; ++index) {
+    for (int64_t index = part.first_tile; index < part.last_tile; ++index) {
       const int64_t output = index * kTileOutputs;
       const int64_t outputs = HWY_MIN(kTileOutputs, weight.out() - output);
       float* HWY_RESTRICT to = y + row * y_stride + output;
@@ -268,27 +268,27 @@ void tiles(const PackedWeight& weight, int64_t first, int64_t last, const Activa
       }
     }
   };
-  int64_t row = 0;
-  for (; row + kMostRows <= x.rows(); row += kMostRows)
+  int64_t row = part.first_row;
+  for (; row + kMostRows <= part.last_row; row += kMostRows)
     run(row, std::integral_constant<int64_t, kMostRows>());
   if constexpr (kMostRows > 4) {
-    if (row + 4 <= x.rows()) {
+    if (row + 4 <= part.last_row) {
       run(row, std::integral_constant<int64_t, 4>());
       row += 4;
     }
   }
-  if (row + 2 <= x.rows()) {
+  if (row + 2 <= part.last_row) {
     run(row, std::integral_constant<int64_t, 2>());
     row += 2;
   }
-  if (row < x.rows()) run(row, std::integral_constant<int64_t, 1>());
+  if (row < part.last_row) run(row, std::integral_constant<int64_t, 1>());
 }
 
-void MultiplyTiles(const PackedWeight& weight, int64_t first, int64_t last,
-                   const ActivationPlanes& x, float* y, int64_t y_stride) {
+void MultiplyTiles(const PackedWeight& weight, const ProductPart& part, const ActivationPlanes& x,
+                   float* y, int64_t y_stride) {
   using Head = PackedLayout::Head;
   const auto call = [&]<int kBits, Head kHead, int kCentreShift>() {
-    tiles<kBits, kHead, kCentreShift>(weight, first, last, x, y, y_stride);
+    tiles<kBits, kHead, kCentreShift>(weight, part, x, y, y_stride);
   };
   switch (weight.dtype()) {
     case DType::kQ4_0:

@@ -231,8 +231,7 @@ void attend_by_split(const Call& call, AttentionScratch& scratch, ThreadPool& po
     const QueryTile tile = call.tile(index, head);
     const int64_t rows = tile.queries * plan.ratio;
     const TileMemory memory = memory_at(index, head, split, rows, worker);
-    // Workers take turns, so this one comes to be after as many tasks as there are workers.
-    const int64_t next = std::min(task + pool.size(), tasks - 1);
+    const int64_t next = std::min(task + 1, tasks - 1);
     load_queries(plan, tile, memory);
     attend_split(plan, tile, table.pages(head, split),
                  table.pages(next / splits % heads, next % splits), memory,
