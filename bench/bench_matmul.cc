@@ -1,7 +1,7 @@
 // Speed of the products with weights as a model runs them (models/linear.h): the form "file" (packed
 // tiles, byte dot products) and the form "float" (float32 products from the file's blocks). Many rows
 // against the rate of float32 multiply-adds, one row against the rates of reading and of copying
-// memory, all of the same run. Each product is first compared with the float64 one.
+// memory, measured around each. Each product is first compared with the float64 one.
 #include <cmath>
 #include <memory>
 
@@ -104,8 +104,11 @@ void one_row(Report& report, ThreadPool& pool, DType dtype, int64_t out, int64_t
     const Form& first = forms.front()[f];
     first.linear->apply(x.data(), 1, in, y.data(), out, pool);
     check(weight.view(), x, y, 1);
-    const Timing time = time_runs(kRuns, [&] {
-      for (const auto& copy : forms) copy[f].linear->apply(x.data(), 1, in, y.data(), out, pool);
+    Timing time;
+    const MachineLimits limits = report.limits_around([&] {
+      time = time_runs(kRuns, [&] {
+        for (const auto& copy : forms) copy[f].linear->apply(x.data(), 1, in, y.data(), out, pool);
+      });
     });
     const int64_t each =
         first.linear->packed() != nullptr ? first.linear->owned_bytes() : weight.view().bytes;
@@ -116,8 +119,8 @@ void one_row(Report& report, ThreadPool& pool, DType dtype, int64_t out, int64_t
                 {"rows: out x in", case_text(1, out, in)},
                 {"median ms", time.median_s * 1e3 / static_cast<double>(copies)},
                 {"GB/s", rate},
-                {"of reading", rate / report.limits().read_gb_per_s},
-                {"of copying", rate / report.limits().copy_gb_per_s}});
+                {"of reading", rate / limits.read_gb_per_s},
+                {"of copying", rate / limits.copy_gb_per_s}});
     report.kernel(concat(dtype_name(dtype), " ", first.name, " product ", case_text(1, out, in)),
                   2.0 * static_cast<double>(copies * out * in), bytes, time.median_s);
   }

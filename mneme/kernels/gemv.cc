@@ -1,3 +1,5 @@
+#include <type_traits>
+
 #include "mneme/kernels/simd_targets.h"
 #include "mneme/kernels/weight_rows.h"
 
@@ -69,6 +71,13 @@ HWY_INLINE void few_rows_tile(const Product& product, int64_t first) {
       D::template prepare<kOuts>(heads, states[b]);
     }
     for (int64_t b = 0; b < count; ++b) {
+      if constexpr (kOuts > 1) {
+        // What the next tile reads here: streams that end with every row are none to the hardware.
+        HWY_UNROLL(8)
+        for (int64_t n = 0; n < kOuts; ++n) {
+          __builtin_prefetch(at[n] + (first_block + b) * D::kBytes + kOuts * weight.row_bytes);
+        }
+      }
       accumulate_block<kType, kRows, kOuts>(at, (first_block + b) * D::kBytes, states[b],
                                             x + (first_block + b) * D::kBlock, product.x_stride,
                                             acc);
@@ -101,15 +110,20 @@ HWY_INLINE void few_rows_tile(const Product& product, int64_t first) {
   }
 }
 
-// Enough accumulators to hide the latency of a multiply-add, few enough for the registers.
-constexpr int64_t outs_at_once(int64_t rows, int64_t block) {
+// Enough accumulators to hide the latency of a multiply-add, few enough for the registers. Weights
+// that need no decoding come from memory faster than it takes: one stream, which the hardware
+// fetches ahead, is then twice as fast as several.
+template <DType kType>
+constexpr int64_t outs_at_once(int64_t rows) {
+  constexpr bool kPlain = std::is_base_of_v<FloatLayout, Decoder<kType>>;
   if (kLanes < 8) return kLanes == 1 ? 1 : 2;
-  return kLanes >= 16 && rows == 1 && block == 32 ? 8 : 4;
+  if (kLanes < 16) return 4;
+  return kPlain ? 1 : rows == 1 && Decoder<kType>::kBlock == 32 ? 8 : 4;
 }
 
 template <DType kType, int64_t kRows>
 void few_rows(const Product& product, int64_t first, int64_t last) {
-  constexpr int64_t kOuts = outs_at_once(kRows, Decoder<kType>::kBlock);
+  constexpr int64_t kOuts = outs_at_once<kType>(kRows);
   int64_t n = first;
   for (; n + kOuts <= last; n += kOuts) few_rows_tile<kType, kRows, kOuts>(product, n);
   for (; n < last; ++n) few_rows_tile<kType, kRows, 1>(product, n);
