@@ -38,6 +38,44 @@ std::string text_of(const nlohmann::json& object, const char* key, const std::st
 
 std::string percent(double share) { return fixed_number(100 * share, 0) + " %"; }
 
+// Labels of more than this many markers cover each other and the markers.
+constexpr size_t kMostLabels = 16;
+
+// The chart of one report's kernels under its own roofs, numbered as in the table. Of many only those
+// nearest to their roof and those furthest below it carry their number.
+std::string chart_of(const std::vector<Report>& reports, size_t index,
+                     const std::vector<Kernel>& kernels) {
+  const Report& report = reports[index];
+  std::vector<size_t> own;
+  for (size_t i = 0; i < kernels.size(); ++i)
+    if (kernels[i].report == index) own.push_back(i);
+  std::ranges::stable_sort(own, {}, [&](size_t i) { return kernels[i].share; });
+  std::vector<ChartSeries> series;
+  for (size_t rank = 0; rank < own.size(); ++rank) {
+    const Kernel& kernel = kernels[own[rank]];
+    const std::string number = std::to_string(own[rank] + 1);
+    const bool labelled =
+        rank < kMostLabels / 2 || rank + kMostLabels - kMostLabels / 2 >= own.size();
+    series.push_back({.name = labelled ? number : "",
+                      .style = index,
+                      .points = {{kernel.intensity, kernel.gflops}},
+                      .note = concat(number, ". ", kernel.name, ", ", percent(kernel.share))});
+  }
+  const std::string roof =
+      concat("Least of ", short_number(report.fma_gflops), " GFLOP/s of multiply-adds and ",
+             short_number(report.read_gb_per_s), " GB/s of reading");
+  return concat(
+      "<figure class=\"card\" style=\"margin:0\"><figcaption><h3>", html_escape(report.name),
+      "</h3></figcaption>",
+      roofline_chart({.id = concat("roofline-", index),
+                      .title = concat("Kernels of ", report.name, " under the machine's roofs"),
+                      .description = concat(own.size(), " kernels. ", roof, "."),
+                      .x_label = "operations a byte",
+                      .y_label = "GFLOP/s"},
+                     series, {{roof, report.fma_gflops, report.read_gb_per_s}}),
+      "</figure>");
+}
+
 std::string table_row(size_t number, const Kernel& kernel, const std::vector<Report>& reports) {
   const auto cell = [](const char* label, const std::string& text) {
     return concat("<td data-label=\"", label, "\">", html_escape(text), "</td>");
@@ -83,27 +121,11 @@ std::string roofline_html(const std::vector<nlohmann::json>& inputs) {
     peak = std::max(peak, report.fma_gflops);
     bandwidth = std::max(bandwidth, report.read_gb_per_s);
   }
-  std::vector<ChartSeries> series;
-  std::string rows;
-  for (size_t i = 0; i < kernels.size(); ++i) {
-    series.push_back({.name = std::to_string(i + 1),
-                      .style = kernels[i].report,
-                      .points = {{kernels[i].intensity, kernels[i].gflops}}});
-    rows += table_row(i + 1, kernels[i], reports);
-  }
-  std::string legend;
-  for (size_t i = 0; i < reports.size(); ++i) {
-    legend += concat("<li>", legend_marker(i), " ", html_escape(reports[i].name), "</li>");
-  }
+  std::string rows, charts;
+  for (size_t i = 0; i < kernels.size(); ++i) rows += table_row(i + 1, kernels[i], reports);
+  for (size_t i = 0; i < reports.size(); ++i) charts += chart_of(reports, i, kernels);
   const std::string roof = concat("Least of ", short_number(peak), " GFLOP/s of multiply-adds and ",
                                   short_number(bandwidth), " GB/s of reading");
-  const std::string chart =
-      roofline_chart({.id = "roofline",
-                      .title = "Speed of every kernel under the machine's roofs",
-                      .description = concat(kernels.size(), " kernels. ", roof, "."),
-                      .x_label = "operations a byte",
-                      .y_label = "GFLOP/s"},
-                     series, {{roof, peak, bandwidth}});
   const Report& first = reports.front();
   return concat(
       "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
@@ -112,10 +134,12 @@ std::string roofline_html(const std::vector<nlohmann::json>& inputs) {
       html_escape(roof), ", measured in the same run with ", first.threads,
       first.threads == 1 ? " thread" : " threads", " on ", html_escape(first.simd),
       ". Bytes are those a kernel has to move at the least: a kernel whose data stays in a cache, "
-      "or that multiplies bytes instead of float32, may stand above the roof.</p><div "
-      "class=\"card\">",
-      chart, "</div><ul class=\"legend\">", legend,
-      "</ul><div class=\"card wide\"><table class=\"rows\"><thead><tr><th>kernel</th>"
+      "or that multiplies bytes instead of float32, may stand above the roof. Each chart has the "
+      "roofs that its own benchmark measured; numbers are the table's, and where there are many "
+      "only the nearest to their roof and the furthest below it carry one.</p>",
+      "<section class=\"grid\" aria-label=\"Plots\">", charts,
+      "</section><h2>Figures</h2><div class=\"card wide\"><table "
+      "class=\"rows\"><thead><tr><th>kernel</th>"
       "<th>benchmark</th><th>FLOP a byte</th><th>GFLOP/s</th><th>limited by</th>"
       "<th>share of that limit</th></tr></thead><tbody>",
       rows, "</tbody></table></div></main></body></html>\n");

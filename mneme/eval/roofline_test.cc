@@ -40,6 +40,21 @@ TEST(Roofline, ShowsEveryKernelWithItsLimit) {
   EXPECT_THAT(html, Not(HasSubstr("older")));
 }
 
+// Every kernel says its name under a pointer; of many only the ends carry their number.
+TEST(Roofline, LabelsOnlyTheEndsOfManyKernels) {
+  nlohmann::json many = nlohmann::json::array();
+  for (int i = 1; i <= 40; ++i)
+    many.push_back(kernel_of("kernel " + std::to_string(i), 100, 100 + i));
+  const std::string html = roofline_html({report_of("matmul", many)});
+  const auto label = [](int number) { return HasSubstr(">" + std::to_string(number) + "</text>"); };
+  for (const int number : {2, 8, 33, 39}) EXPECT_THAT(html, label(number));
+  for (const int number : {9, 20, 32}) EXPECT_THAT(html, Not(label(number)));
+  for (int i = 1; i <= 40; ++i) {
+    const std::string number = std::to_string(i);
+    EXPECT_THAT(html, HasSubstr("<title>" + number + ". kernel " + number + ", "));
+  }
+}
+
 TEST(Roofline, RoofsAreTheHighestMeasuredAndSharesOfTheOwnReport) {
   nlohmann::json slower = report_of("slower", {kernel_of("a", 100, 50)});
   slower["machine"]["fma_gflops"] = 100.0;

@@ -311,7 +311,9 @@ std::string roofline_chart(const ChartText& text, const std::vector<ChartSeries>
   std::vector<Label> labels;
   for (const ChartSeries& one : series) {
     for (const auto& [x, y] : one.points) {
-      marks += mark(one.style, frame.x.place(x), frame.y.place(y));
+      marks += concat("<g><title>", html_escape(one.note), "</title>",
+                      mark(one.style, frame.x.place(x), frame.y.place(y)), "</g>");
+      if (one.name.empty()) continue;
       labels.push_back({.text = &one.name, .x = frame.x.place(x), .y = frame.y.place(y)});
     }
   }

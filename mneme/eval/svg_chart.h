@@ -15,6 +15,7 @@ struct ChartSeries {
   std::string name;
   size_t style = 0;                               // which marker, dash and colour
   std::vector<std::pair<double, double>> points;  // (x, y), finite
+  std::string note;
 };
 
 struct ChartText {
@@ -41,7 +42,8 @@ struct ChartRoof {
   std::string name;
   double level = 0, slope = 0;
 };
-// Both axes logarithmic: one marker a point, labelled with its series' name, under the roofs.
+// Both axes logarithmic: one marker a point, labelled with its series' name where that is not empty
+// and with its series' note while a pointer is on it, under the roofs.
 // Throws Error on points or roofs that are not positive.
 std::string roofline_chart(const ChartText& text, const std::vector<ChartSeries>& series,
                            const std::vector<ChartRoof>& roofs);
