@@ -100,7 +100,7 @@ class Report {
     const MachineLimits before = measure_limits(threads_);
     body();
     const MachineLimits both = larger(before, measure_limits(threads_));
-    limits_ = larger(limits(), both);
+    limits_ = larger(both, limits_);
     return both;
   }
 

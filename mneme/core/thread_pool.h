@@ -30,9 +30,8 @@ class ThreadPool {
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls body(task, worker) once for every task in [0, tasks), worker in [0, size()), and returns
-  // when all are done. The caller works too, as worker 0; worker w begins about task w * tasks /
-  // size(). The first exception thrown by a task is
-  // rethrown here. Not reentrant: a task must not call run() on the same pool. Allocates nothing.
+  // when all are done. The caller works too, as worker 0; worker w begins at about task
+  // w * tasks / size(). The first exception thrown by a task is rethrown here. Not reentrant: a task must not call run() on the same pool. Allocates nothing.
   void run(int64_t tasks, FunctionRef<void(int64_t task, int worker)> body);
 
  private:

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <memory>
+#include <thread>
 #include <vector>
 
 #include "mneme/core/error.h"
@@ -41,6 +42,18 @@ TEST(ThreadPool, LateWorkersEnterNoLoopThatIsOver) {
     ASSERT_EQ(calls->load(), 2 + loop % 7);
     calls.reset();
   }
+}
+
+// The task that begins worker 0's share waits for all the others, those of its share among them.
+TEST(ThreadPool, OthersDoTheShareOfOneThatIsHeldUp) {
+  ThreadPool pool(2);
+  constexpr int64_t kTasks = 50;
+  std::atomic<int64_t> done{0};
+  pool.run(kTasks, [&](int64_t task, int) {
+    while (task == 0 && done < kTasks - 1) std::this_thread::yield();
+    ++done;
+  });
+  EXPECT_EQ(done.load(), kTasks);
 }
 
 TEST(ThreadPool, RethrowsTheFirstErrorAndWorksAgain) {

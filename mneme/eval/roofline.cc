@@ -38,6 +38,11 @@ std::string text_of(const nlohmann::json& object, const char* key, const std::st
 
 std::string percent(double share) { return fixed_number(100 * share, 0) + " %"; }
 
+std::string roof_text(double gflops, double gb_per_s) {
+  return concat("Least of ", short_number(gflops), " GFLOP/s of multiply-adds and ",
+                short_number(gb_per_s), " GB/s of reading");
+}
+
 // Labels of more than this many markers cover each other and the markers.
 constexpr size_t kMostLabels = 16;
 
@@ -61,9 +66,7 @@ std::string chart_of(const std::vector<Report>& reports, size_t index,
                       .points = {{kernel.intensity, kernel.gflops}},
                       .note = concat(number, ". ", kernel.name, ", ", percent(kernel.share))});
   }
-  const std::string roof =
-      concat("Least of ", short_number(report.fma_gflops), " GFLOP/s of multiply-adds and ",
-             short_number(report.read_gb_per_s), " GB/s of reading");
+  const std::string roof = roof_text(report.fma_gflops, report.read_gb_per_s);
   return concat(
       "<figure class=\"card\" style=\"margin:0\"><figcaption><h3>", html_escape(report.name),
       "</h3></figcaption>",
@@ -124,14 +127,12 @@ std::string roofline_html(const std::vector<nlohmann::json>& inputs) {
   std::string rows, charts;
   for (size_t i = 0; i < kernels.size(); ++i) rows += table_row(i + 1, kernels[i], reports);
   for (size_t i = 0; i < reports.size(); ++i) charts += chart_of(reports, i, kernels);
-  const std::string roof = concat("Least of ", short_number(peak), " GFLOP/s of multiply-adds and ",
-                                  short_number(bandwidth), " GB/s of reading");
   const Report& first = reports.front();
   return concat(
       "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
       "content=\"width=device-width,initial-scale=1\"><title>Roofline</title><style>",
       kReportStyle, "</style></head><body><main><h1>Roofline</h1><p class=\"lead\">",
-      html_escape(roof), ", measured in the same run with ", first.threads,
+      roof_text(peak, bandwidth), ", measured in the same run with ", first.threads,
       first.threads == 1 ? " thread" : " threads", " on ", html_escape(first.simd),
       ". Bytes are those a kernel has to move at the least: a kernel whose data stays in a cache, "
       "or that multiplies bytes instead of float32, may stand above the roof. Each chart has the "

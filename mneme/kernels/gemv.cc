@@ -1,3 +1,8 @@
+// Products of one to three rows of floats with a weight matrix in its file form, decoded on the way:
+// y [rows, out] = x [rows, in] W^T, W [out, in] of any weight type (weight_rows.h declares it,
+// matmul.h describes it). Every output sums its inputs in the same order whatever the number of rows,
+// of outputs at once and of threads. Bound by reading W: what is read lies in one stream, or is
+// fetched ahead. Tests: matmul_test.cc, against the float64 product of the decoded weights.
 #include <type_traits>
 
 #include "mneme/kernels/simd_targets.h"

@@ -12,7 +12,7 @@ namespace mneme {
 namespace {
 
 constexpr int64_t kLine = 64;
-constexpr int64_t kUnitBlocks = 8;
+constexpr int64_t kUnitBlocks = PackedLayout::kUnitBlocks;
 using Head = PackedLayout::Head;
 
 PackedLayout layout_of(DType dtype, int64_t in) {
@@ -257,10 +257,9 @@ PackedWeight::PackedWeight(const TensorView& weight, ThreadPool& pool)
       const uint8_t* row = rows + (tile * kTileOutputs + output) * row_bytes;
       for (int64_t index = 0; index < layout_.blocks(); ++index) {
         const Block block = read_block(dtype_, row, index);
-        for (int64_t i = 0; i < kPackedBlock; ++i) {
-          put_code(layout_, at + layout_.codes_offset(index), code_place(output, i),
-                   block.codes[i]);
-        }
+        uint8_t* codes = at + layout_.codes_offset(index);
+        for (int64_t i = 0; i < kPackedBlock; ++i)
+          put_code(layout_, codes, code_place(output, i), block.codes[i]);
         put_heads(layout_, at, output, index, block);
       }
     }

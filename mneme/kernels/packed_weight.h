@@ -43,6 +43,9 @@ inline constexpr int64_t kPackedBlock = 32;
 struct PackedLayout {
   enum class Head { kScale, kScaleMinimum, kSubScaleMinimum, kHalfSubScales };
 
+  // Blocks of one unit of scales.
+  static constexpr int64_t kUnitBlocks = 8;
+
   int code_bits = 0;
   Head head = Head::kScale;
   int centre = 0;  // subtracted from the codes
@@ -59,7 +62,7 @@ struct PackedLayout {
   static constexpr int64_t unit_bytes_of(Head head) { return has_units(head) ? 64 : 0; }
   // Blocks of a group: those of a unit, or as many as fill lines with their heads.
   static constexpr int64_t group_of(Head head) {
-    return has_units(head) ? 8 : 64 / head_bytes_of(head);
+    return has_units(head) ? kUnitBlocks : 64 / head_bytes_of(head);
   }
 
   int64_t blocks() const { return in / kPackedBlock; }

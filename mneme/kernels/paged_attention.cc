@@ -148,7 +148,7 @@ void attend_by_tile(const Call& call, AttentionScratch& scratch, ThreadPool& poo
     std::fill_n(sums_of(worker), sum_floats / 2, 0.0);
   }
   pool.run(tasks, [&](int64_t task, int worker) {
-    // The last tiles see the most rows: they go first, so that no long task is left at the end.
+    // The last tiles see the most rows: they go first, so that the longest are not left at the end.
     const int64_t head = (tasks - 1 - task) % heads;
     const QueryTile tile = call.tile((tasks - 1 - task) / heads, head);
     const int64_t rows = tile.queries * plan.ratio;
