@@ -109,6 +109,32 @@ TEST(PackedMatmul, RowAloneEqualsRowInBatchBitForBit) {
   });
 }
 
+// Many rows are cut into parts for the threads, each with the tiles of all products.
+TEST(PackedMatmul, RowsInPartsEqualRowsTogetherBitForBit) {
+  ThreadPool one(1);
+  constexpr int64_t kIn = 96, kMost = 200, kOuts[2] = {1040, 37};
+  const RandomWeight first(DType::kQ4_1, kOuts[0], kIn, 11),
+      second(DType::kQ8_0, kOuts[1], kIn, 12);
+  const PackedWeight weights[2] = {{first.view(), one}, {second.view(), one}};
+  const std::vector<float> x = random_floats(kMost * kIn, 13);
+  const auto products = [&](int64_t rows, ThreadPool& pool) {
+    ActivationPlanes planes;
+    planes.assign(x.data(), rows, kIn, kIn, pool);
+    std::vector<float> y[2];
+    for (int i = 0; i < 2; ++i) y[i].assign(static_cast<size_t>(rows * kOuts[i]), std::nanf(""));
+    const PackedProduct both[2] = {{&weights[0], y[0].data(), kOuts[0]},
+                                   {&weights[1], y[1].data(), kOuts[1]}};
+    packed_matmul(both, planes, pool);
+    y[0].insert(y[0].end(), y[1].begin(), y[1].end());
+    return y[0];
+  };
+  for (const int threads : {2, 3}) {
+    ThreadPool pool(threads);
+    for (const int64_t rows : {63, 64, 65, 96, 130, 191, 200})
+      EXPECT_EQ(products(rows, pool), products(rows, one)) << rows << " rows, " << threads;
+  }
+}
+
 // What a target computes does not depend on its width: integers are exact, blocks come in order.
 TEST(PackedMatmul, VnniChangesNoBit) {
   ThreadPool pool(2);
