@@ -1,8 +1,8 @@
-// mneme profile: what a memory has to know about a model before it can run on it.
+// mneme profile hylra: which layers of a model may read what another one chose.
 #include <iostream>
 
-#include "apps/mneme/command.h"
 #include "apps/mneme/memory_json.h"
+#include "apps/mneme/profile.h"
 #include "mneme/cache/policy/hylra.h"
 #include "mneme/core/error.h"
 #include "mneme/interpret/hylra_profiler.h"
@@ -72,12 +72,9 @@ int profile(Options options) {
 
 }  // namespace
 
-void add_profile(CLI::App& app, Action& action) {
-  CLI::App* command =
-      app.add_subcommand("profile", "Measure what a memory has to know about a model");
-  command->require_subcommand(1);
+void add_profile_hylra(CLI::App& profiles, Action& action) {
   auto options = std::make_shared<Options>();
-  CLI::App* hylra = command->add_subcommand(
+  CLI::App* hylra = profiles.add_subcommand(
       "hylra", "Which layers may read the blocks that another layer chose, for --memory hylra");
   options->model.add_to(*hylra);
   HylraStudyOptions& study = options->study;
