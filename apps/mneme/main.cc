@@ -23,7 +23,7 @@ int run(int argc, char** argv) {
       "Example:\n  mneme run --memory q4 --prompt 'The capital of France is'\nHelp on one command: "
       "mneme run --help");
   Action action;
-  for (const auto add : {add_run, add_chat, add_compare, add_plan, add_weights, add_list,
+  for (const auto add : {add_run, add_chat, add_compare, add_plan, add_weights, add_train, add_list,
                          add_explain, add_inspect, add_tokenize, add_check, add_profile}) {
     add(app, action);
   }
