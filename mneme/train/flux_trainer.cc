@@ -42,11 +42,11 @@ void check(const FluxTrainingOptions& o) {
 }  // namespace
 
 struct FluxTrainer::Batch {
-  Tensor tokens;   // int64 [B, S], padded behind
-  Tensor rows;     // int64 [answers] those whose next token counts, in B * S
-  Tensor next;     // int64 [answers]
-  Tensor sample;   // int64 [answers]
-  Tensor targets;  // int64 [B] tasks
+  Tensor tokens;  // int64 [B, S], padded behind
+  Tensor rows;    // int64 [answers] those whose next token counts, in B * S
+  Tensor next;    // int64 [answers]
+  Tensor sample;  // int64 [answers]
+  Tensor tasks;   // int64 [B]
   std::vector<std::vector<RowSpan>> spans;  // [B]
 };
 
@@ -117,7 +117,7 @@ FluxTrainer::Batch FluxTrainer::batch_of(std::span<const FluxSample> samples) co
   batch.rows = tensor_of(rows);
   batch.next = tensor_of(next);
   batch.sample = tensor_of(owner);
-  batch.targets = tensor_of(tasks);
+  batch.tasks = tensor_of(tasks);
   return batch;
 }
 
@@ -159,8 +159,8 @@ FluxStep FluxTrainer::step(std::span<const FluxSample> samples) {
         static_cast<float>(flux_target(done_, options_.steps, 0, target, options_.target_warmup)));
   }
   const Tensor targets =
-      at::tensor(at::ArrayRef<float>(now), at::kFloat).index_select(0, batch.targets);
-  const SparsityLoss sparsity = flux_sparsity_loss(z, targets, batch.targets, lambda1_, lambda2_);
+      at::tensor(at::ArrayRef<float>(now), at::kFloat).index_select(0, batch.tasks);
+  const SparsityLoss sparsity = flux_sparsity_loss(z, targets, batch.tasks, lambda1_, lambda2_);
   const Tensor loss = language.mean() + sparsity.loss;
   report.loss = loss.item<double>();
   MNEME_CHECK(std::isfinite(report.loss), "router training: the loss of step ", done_, " is ",
