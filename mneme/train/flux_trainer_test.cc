@@ -33,37 +33,45 @@ std::vector<FluxSample> samples_of(uint64_t seed, int64_t length = 48) {
 }
 
 FluxTrainingOptions small() {
-  return {.sink = 8,
-          .window = 16,
-          .block = 8,
-          .pool = 8,
-          .full_bias = 1,
-          .steps = 60,
-          .learning_rate = 1e-2};
+  return {.sink = 8, .window = 16, .block = 8, .pool = 8, .full_bias = 1, .steps = 60};
 }
 
 double mean_sparsity(const FluxTrainer& trainer, int64_t task) {
+  constexpr uint64_t kPrompts = 16;  // none of those trained on
   double sum = 0;
-  for (uint64_t seed = 100; seed < 104; ++seed)
-    sum += trainer.evaluate(samples_of(seed)).sparsity[static_cast<size_t>(task)] / 4;
-  return sum;
+  for (uint64_t seed = 1000; seed < 1000 + kPrompts; ++seed)
+    sum += trainer.evaluate(samples_of(seed)).sparsity[static_cast<size_t>(task)];
+  return sum / kPrompts;
+}
+
+// The answers are random, so their cross entropy pulls every decision some way or other. The sparsity
+// loss has to win: its weights grow while a target is missed, from 1/2 at most to 6 at most here.
+// Three times the learning rate left a layer that decides both tasks alike in 3 of 20 runs, and weights
+// that grow at 1e-3 in about half of them; with these the worst of 20 was 0.13 and 0.94.
+FluxTrainingOptions until_told_apart() {
+  FluxTrainingOptions options = small();
+  options.steps = 200;
+  options.lambda_rate = 0.03;
+  return options;
 }
 
 TEST(FluxTrainer, BeginsFullAndLearnsToTellTasksApart) {
   TinyModel tiny;
   const FrozenDecoder model(tiny.model(), at::kFloat);
   for (const bool softmax : {true, false}) {
-    FluxTrainingOptions options = small();
-    options.softmax = softmax;
-    options.steps = 120;
-    FluxTrainer trainer(model, {0, 1}, options);
-    EXPECT_EQ(mean_sparsity(trainer, 0), 0);
-    EXPECT_EQ(mean_sparsity(trainer, 1), 0);
-    for (int64_t step = 0; step < options.steps; ++step)
-      trainer.step(samples_of(static_cast<uint64_t>(step)));
-    EXPECT_EQ(trainer.steps_done(), options.steps);
-    EXPECT_LT(mean_sparsity(trainer, 0), 0.3);
-    EXPECT_GT(mean_sparsity(trainer, 1), 0.7);
+    for (const uint64_t seed : {1, 2}) {
+      FluxTrainingOptions options = until_told_apart();
+      options.softmax = softmax;
+      options.seed = seed;
+      FluxTrainer trainer(model, {0, 1}, options);
+      EXPECT_EQ(mean_sparsity(trainer, 0), 0);
+      EXPECT_EQ(mean_sparsity(trainer, 1), 0);
+      for (int64_t step = 0; step < options.steps; ++step)
+        trainer.step(samples_of(static_cast<uint64_t>(step)));
+      EXPECT_EQ(trainer.steps_done(), options.steps);
+      EXPECT_LT(mean_sparsity(trainer, 0), 0.3) << "softmax " << softmax << ", seed " << seed;
+      EXPECT_GT(mean_sparsity(trainer, 1), 0.7) << "softmax " << softmax << ", seed " << seed;
+    }
   }
 }
 
@@ -86,14 +94,15 @@ TEST(FluxTrainer, ARunIsAFunctionOfItsSeed) {
 TEST(FluxTrainer, ThePolicyDecidesAsTrained) {
   TinyModel tiny;
   const FrozenDecoder model(tiny.model(), at::kFloat);
-  FluxTrainer trainer(model, {0, 1}, small());
-  for (uint64_t step = 0; step < 20; ++step) trainer.step(samples_of(step));
+  FluxTrainer trainer(model, {0, 1}, until_told_apart());
+  for (uint64_t step = 0; step < 200; ++step) trainer.step(samples_of(step));
   const testing::TemporaryFolder folder;
   const std::string path = folder / "routers.safetensors";
   trainer.save(path);
   EXPECT_EQ(SafetensorsFile::open(path)->metadata().at("window"), "16");
   ThreadPool pool(2);
-  for (uint64_t seed = 50; seed < 58; ++seed) {
+  int64_t all_streams = 0;
+  for (uint64_t seed = 1050; seed < 1058; ++seed) {
     const std::vector<FluxSample> samples = samples_of(seed);
     const FluxStep said = trainer.evaluate(samples);
     for (size_t i = 0; i < 2; ++i) {
@@ -107,8 +116,11 @@ TEST(FluxTrainer, ThePolicyDecidesAsTrained) {
           dynamic_cast<const Flux&>(dynamic_cast<const PagedMemory&>(*memory).policy());
       const auto streams = std::ranges::count(policy.routes(), Flux::Route::kSparse);
       EXPECT_DOUBLE_EQ(static_cast<double>(streams) / 2, said.sparsity[i]) << seed;
+      all_streams += streams;
     }
   }
+  EXPECT_GT(all_streams, 8);  // of 32 decisions, or one of the two was hardly ever made
+  EXPECT_LT(all_streams, 24);
 }
 
 TEST(FluxTrainer, PaddingChangesNothing) {
