@@ -14,7 +14,7 @@ install(TARGETS ${rooms} mneme_all EXPORT mnemeTargets ARCHIVE DESTINATION ${CMA
 file(GLOB_RECURSE headers CONFIGURE_DEPENDS RELATIVE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/mneme/*.h)
 list(FILTER headers EXCLUDE REGEX "_testing\\.h$")
 # Rooms on at::Tensor are used from Python or from this build; whoever has no torch could not include them.
-list(FILTER headers EXCLUDE REGEX "^mneme/(attention|nn)/")
+list(FILTER headers EXCLUDE REGEX "^mneme/(attention|nn|train)/")
 foreach(header ${headers})
   get_filename_component(folder ${header} DIRECTORY)
   install(FILES ${header} DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/${folder})

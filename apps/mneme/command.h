@@ -26,6 +26,7 @@ void add_compare(CLI::App& app, Action& action);
 void add_plan(CLI::App& app, Action& action);
 void add_weights(CLI::App& app, Action& action);
 void add_heads(CLI::App& app, Action& action);
+void add_train(CLI::App& app, Action& action);
 void add_list(CLI::App& app, Action& action);
 void add_explain(CLI::App& app, Action& action);
 void add_inspect(CLI::App& app, Action& action);

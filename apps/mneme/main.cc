@@ -24,8 +24,8 @@ int run(int argc, char** argv) {
       "mneme run --help");
   Action action;
   for (const auto add :
-       {add_run, add_chat, add_compare, add_plan, add_weights, add_heads, add_profile, add_list,
-        add_explain, add_inspect, add_tokenize, add_check}) {
+       {add_run, add_chat, add_compare, add_plan, add_weights, add_heads, add_train, add_profile,
+        add_list, add_explain, add_inspect, add_tokenize, add_check}) {
     add(app, action);
   }
   try {

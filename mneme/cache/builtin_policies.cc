@@ -9,6 +9,7 @@
 #include "mneme/cache/policy/gemfilter.h"
 #include "mneme/cache/policy/h2o.h"
 #include "mneme/cache/policy/hylra.h"
+#include "mneme/cache/policy/quest.h"
 #include "mneme/cache/policy/retrieval_heads.h"
 #include "mneme/cache/policy/simple_scores.h"
 #include "mneme/cache/policy/sliding.h"
@@ -227,6 +228,28 @@ MemoryEntry delta() {
       })};
 }
 
+MemoryEntry quest() {
+  return {
+      .name = "quest",
+      .kind = "row policy",
+      .summary = "keeps all; each head reads the pages whose keys could match its queries best",
+      .paper = "Quest: Query-Aware Sparsity for Long-Context Inference, 2024 (arXiv 2406.10774)",
+      .state =
+          "every row in every layer and, but in dense ones, two float32 keys for every page: it "
+          "saves reading, not bytes",
+      .parameters = {ParameterInfo::integer("page", "16", 1, 1 << 20, "rows of a page"),
+                     ParameterInfo::integer("budget", "1024", 1, 1 << 30,
+                                            "rows a KV head reads for a token, in whole pages"),
+                     ParameterInfo::integer("dense", "2", 0, 1 << 20,
+                                            "first layers that read everything")},
+      .source = "mneme/cache/policy/quest.h",
+      .apply = policy([](const MemoryShape& shape, const Parameters& p) {
+        return std::make_unique<Quest>(shape, QuestOptions{.page = p.integer("page"),
+                                                           .budget = p.integer("budget"),
+                                                           .dense = p.integer("dense")});
+      })};
+}
+
 MemoryEntry hylra() {
   return {
       .name = "hylra",
@@ -367,6 +390,7 @@ void add_builtin_policies(MemoryRegistry& registry) {
   registry.add(knorm());
   registry.add(streaming());
   registry.add(random_rows());
+  registry.add(quest());
   registry.add(delta());
   registry.add(hylra());
   registry.add(gemfilter());

@@ -27,6 +27,7 @@ namespace mneme {
 // One layer of a step, as a policy sees it.
 struct PolicyStep {
   const LayerStep& layer;      // queries, keys and values as the model gave them
+  const float* q = nullptr;    // [tokens, q_heads, k_dim] queries as the stored keys want them
   int64_t tokens = 0;          // of the step
   int64_t first_position = 0;  // of its first token
   int64_t following = 0;       // tokens of the same text that later steps will bring
@@ -136,8 +137,13 @@ class CachePolicy {
   // nothing in it. Names begin with "policy_".
   virtual std::vector<StateTensor> save_state() const { return {}; }
   virtual void load_state(const TensorSource& state) { (void)state; }
-  // Bytes of that.
+  // Bytes of what it remembers beyond the rows; and what they will be after `length` tokens, for
+  // predictions.
   virtual int64_t state_bytes() const { return 0; }
+  virtual int64_t settled_state_bytes(int64_t length) const {
+    (void)length;
+    return state_bytes();
+  }
 
  protected:
   CachePolicy(const CachePolicy&) = default;

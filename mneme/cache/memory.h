@@ -111,7 +111,8 @@ struct LayerStep {
   const float* k = nullptr;  // [T, kv_heads, k_dim]
   const float* v = nullptr;  // [T, kv_heads, v_dim]
   // [StepPlan::unrotated_rows, q_heads, k_dim] the step's first and last queries as they were before
-  // rotary positions, where the plan asks for them.
+  // rotary positions, where the plan asks for them; dimensions in the order in which rotary pairs are
+  // the two halves, whatever the order of the model's file.
   const float* first_unrotated = nullptr;
   const float* last_unrotated = nullptr;
   float scale = 1;       // multiplies q . k

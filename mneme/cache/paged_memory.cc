@@ -123,7 +123,7 @@ int64_t PagedMemory::settled_bytes(int64_t layer, int64_t head, int64_t length) 
 
 int64_t PagedMemory::predict_bytes(int64_t length) const {
   MNEME_CHECK(length >= 0, "predict_bytes: length must not be negative, got ", length);
-  int64_t bytes = policy_->state_bytes();
+  int64_t bytes = policy_->settled_state_bytes(length);
   for (int64_t layer = 0; layer < shape().layers(); ++layer) {
     for (int64_t head = 0; head < shape().kv_heads; ++head)
       bytes += settled_bytes(layer, head, length);
@@ -146,7 +146,7 @@ StepPlan PagedMemory::plan(int64_t tokens, int64_t following) const {
       const int64_t pages = ceil_div(rows.slots() + tokens, kPageRows);
       plan.resident_bytes += PagedRows::bytes_for_pages(format_, pages);
     }
-    plan.resident_bytes += policy_->state_bytes();
+    plan.resident_bytes += policy_->settled_state_bytes(end);
   }
   if (end > shape().context && !policy_->bounded()) {
     plan.refusal =
@@ -178,7 +178,10 @@ void PagedMemory::begin(const StepPlan& plan) {
   }
   step_ = plan;
   next_layer_ = 0;
-  peak_bytes_ = std::max(peak_bytes_, resident_bytes());
+  // What the policy remembers grows as the layers come.
+  const int64_t grows =
+      policy_->settled_state_bytes(length_ + plan.tokens) - policy_->state_bytes();
+  peak_bytes_ = std::max(peak_bytes_, resident_bytes() + std::max<int64_t>(0, grows));
 }
 
 void PagedMemory::write_rows(const LayerStep& step, const float* k, ThreadPool& pool) {
@@ -211,6 +214,7 @@ void PagedMemory::attend(const LayerStep& step, ThreadPool& pool) {
   }
   write_rows(step, k, pool);
   const PolicyStep policy_step{.layer = step,
+                               .q = q,
                                .tokens = step_.tokens,
                                .first_position = length_,
                                .following = step_.following};

@@ -74,6 +74,25 @@ TEST(RowSelection, ShowsTheRowsOfTheBlocksAndNoOthers) {
   }
 }
 
+TEST(RowSelection, ShowsEachHeadTheRowsOfItsOwnBlocks) {
+  const Rows rows(200);
+  RowSelection selection;
+  const std::vector<int32_t> blocks[] = {{0, 12}, {3, 4, 7}};
+  selection.choose(rows, 0, 16, blocks);
+  EXPECT_EQ(selection.rows(), 3 * 16);
+  ASSERT_EQ(selection.views().size(), 2u);
+  for (size_t head = 0; head < 2; ++head) {
+    std::vector<int64_t> want;
+    for (const int64_t id : blocks[head])
+      for (int64_t row = id * 16; row < std::min<int64_t>(200, (id + 1) * 16); ++row)
+        want.push_back(row);
+    EXPECT_EQ(seen_positions(selection.views()[head]), want);
+  }
+  const std::vector<int32_t> beyond[] = {{0}, {13}};
+  EXPECT_THAT(error_of([&] { selection.choose(rows, 0, 16, beyond); }),
+              HasSubstr("within 200 rows, got 13"));
+}
+
 TEST(RowSelection, RefusesWhatItCannotCount) {
   Rows rows(100);
   RowSelection selection;

@@ -23,6 +23,15 @@ const float* floats_or_null(const TensorView* tensor) {
   return tensor == nullptr ? nullptr : floats(tensor);
 }
 
+// x [rows, dim]: from (a0, b0, a1, b1, ...) to (a0, a1, ..., b0, b1, ...).
+void pairs_to_halves(float* x, int64_t rows, int64_t dim) {
+  std::vector<float> halves(static_cast<size_t>(dim));
+  for (int64_t row = 0; row < rows; ++row, x += dim) {
+    for (int64_t i = 0; i < dim; ++i) halves[static_cast<size_t>(i % 2 * dim / 2 + i / 2)] = x[i];
+    std::ranges::copy(halves, x);
+  }
+}
+
 int64_t logit_rows_of(const SequenceStep& step) {
   switch (step.logits) {
     case Logits::kNone:
@@ -291,6 +300,8 @@ void DecoderModel::keep_unrotated(const LayerWeights& weights,
         rms_norm(out, floats(weights.q_norm), config_.norm_epsilon, kept * config_.q_heads,
                  config_.head_dim, out);
       }
+      if (config_.rope_pairs == RopePairs::kInterleaved)
+        pairs_to_halves(out, kept * config_.q_heads, config_.head_dim);
       out += kept * width;
     }
     row += count;

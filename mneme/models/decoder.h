@@ -60,6 +60,7 @@ class DecoderModel {
   const ModelConfig& config() const { return config_; }
   const MemoryShape& memory_shape() const { return shape_; }
   const TensorSource& source() const { return *source_; }
+  const DecoderWeights& weights() const { return weights_; }
 
   // Replaces the linear layers of every decoder layer (stored_linear, to begin with), one after the
   // other, and gives back the memory of tensors that are no longer read. Embedding, output and
@@ -109,7 +110,7 @@ class DecoderModel {
   void attention(int64_t layer, std::span<const SequenceStep> steps, int64_t tokens,
                  ThreadPool& pool);
   void feed_forward(int64_t layer, int64_t tokens, ThreadPool& pool);
-  // Copies the queries that the plans ask for as they are before rotary positions.
+  // Copies the queries that the plans ask for as they are before rotary positions, pairs as halves.
   void keep_unrotated(const LayerWeights& weights, std::span<const SequenceStep> steps);
 
   ModelConfig config_;

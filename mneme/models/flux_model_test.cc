@@ -5,8 +5,11 @@
 #include "mneme/cache/paged_memory.h"
 #include "mneme/cache/policy/flux.h"
 #include "mneme/cache/policy/flux_testing.h"
+#include "mneme/io/gguf.h"
+#include "mneme/models/load_model.h"
 #include "mneme/models/tiny_model_testing.h"
 #include "tests/support/temporary_folder.h"
+#include "tests/support/tiny_gguf.h"
 
 namespace mneme {
 namespace {
@@ -77,6 +80,32 @@ TEST(FluxModel, HandsOverTheQueriesOfBothEndsBeforeRotation) {
                                              got.q.begin() + (begin + ends) * width));
       }
     }
+  }
+}
+
+// Whatever the order of a file, routers see dimensions as the official state dict has them.
+TEST(FluxModel, HandsOverPairsAsHalves) {
+  const std::string bytes = testing::tiny_llama_gguf().build();
+  const auto model = load_model(
+      GgufFile::parse(reinterpret_cast<const std::byte*>(bytes.data()), std::ssize(bytes), "tiny"));
+  ASSERT_EQ(model->config().rope_pairs, RopePairs::kInterleaved);
+  std::vector<Recorder::Seen> seen;
+  PagedMemory memory("full", {}, std::make_unique<Recorder>(model->memory_shape(), 5, &seen));
+  const std::vector<int32_t> tokens = {5, 17, 200, 3, 3};
+  const SequenceStep step{.tokens = tokens, .memory = &memory};
+  ThreadPool pool(2);
+  model->forward({&step, 1}, pool);
+  for (const Recorder::Seen& got : seen) {
+    std::vector<float> turned(got.first.size()), cosines(5 * kDim / 2), sines(cosines);
+    for (size_t i = 0; i < turned.size(); ++i) {
+      const size_t within = i % kDim;
+      turned[i - within + within % (kDim / 2) * 2 + within / (kDim / 2)] = got.first[i];
+    }
+    rope_table(0, 5, kDim, model->config().rope_base, 1, nullptr, cosines.data(), sines.data());
+    rope(turned.data(), 5, model->config().q_heads, kDim, RopePairs::kInterleaved, cosines.data(),
+         sines.data());
+    EXPECT_EQ(turned, got.q);
+    EXPECT_EQ(got.first, got.last);
   }
 }
 

@@ -282,6 +282,40 @@ TEST_F(Cli, BadInputIsOneLineAndExitCodeTwo) {
                  "no model: give --model FILE.gguf");
 }
 
+TEST_F(Cli, TrainingSaysWhereItNeedsTorch) {
+  const std::string alone = folder_ / "mneme";
+  expect_refusal(run("--version > /dev/null; cp " MNEME_BINARY " " + alone + "; " + alone +
+                     " train router --steps 1 2>&1"),
+                 "training needs torch, which this build was made without (" + folder_.path() +
+                     "/mneme-train is not there): run tools/install_torch.sh and build again");
+}
+
+TEST_F(Cli, TrainedRoutersRun) {
+  if (!std::ifstream(MNEME_BINARY "-train").good()) GTEST_SKIP() << "built without torch";
+  std::string text;
+  for (int line = 0; line < 400; ++line) text += "Line " + std::to_string(line) + " of the text.\n";
+  testing::write_file(folder_ / "text", text);
+  const std::string routers = folder_ / "routers.safetensors", plot = folder_ / "plot.html";
+  const Outcome trained = with_model(
+      "train router", "--file " + (folder_ / "text") + " --out " + routers + " --plot " + plot +
+                          " --steps 2 --batch 2 --length 500 --answer 20 --held-out 2 2>&1");
+  ASSERT_EQ(trained.code, 0) << trained.out;
+  EXPECT_THAT(trained.out, AllOf(HasSubstr("held out, before: needle: 0.0 % stream"),
+                                 HasSubstr("held out, after: "), HasSubstr("2 steps in ")));
+  EXPECT_THAT(testing::read_file(plot), AllOf(HasSubstr("<svg"), HasSubstr("sparsity loss")));
+  const std::string spec = trained.out.substr(trained.out.rfind("flux("));
+  const Outcome answer = with_model(
+      "run", "-p 'Line 7' -n 4 --json --memory '" + spec.substr(0, spec.find('\n')) + "'");
+  EXPECT_EQ(answer.code, 0) << answer.out;
+  EXPECT_EQ(nlohmann::json::parse(answer.out)["prompt_tokens"], 6);
+  EXPECT_EQ(with_model("train router",
+                       "--file " + (folder_ / "text") + " --out " + routers + " --length 5000 2>&1")
+                .code,
+            2);
+  EXPECT_EQ(run("train --help").code, 0);
+  EXPECT_THAT(run("train router --help").out, HasSubstr("Example:\n  mneme train router"));
+}
+
 TEST_F(Cli, APromptOverTheContextSaysByHowMuchAndWhatWouldHoldIt) {
   testing::write_file(folder_ / "long.txt", std::string(700, 'x'));
   const std::string file = "-n 4 -q -f '" + (folder_ / "long.txt") + "'";

@@ -67,8 +67,8 @@ class FluxRouter {
 // process that names the same file.
 class FluxRouters {
  public:
-  // A router for each layer below `layers` that has one in the file; `needed` [layers] says which
-  // must. Throws Error naming what is missing or does not fit head_dim.
+  // A router for each layer that is `needed` [layers]; others in the source are not read. Throws Error
+  // naming what is missing or does not fit head_dim.
   FluxRouters(const TensorSource& source, const std::vector<bool>& needed, int64_t head_dim);
   // The same from a safetensors file.
   static std::shared_ptr<const FluxRouters> open(const std::string& path,
