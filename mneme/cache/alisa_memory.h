@@ -12,7 +12,7 @@
 // `capacity` tokens of every layer, one block of them for what is being written. A text in one step is
 // whole in one layer at a time. Layers with a window of their own keep that window and no more.
 // Bytes: history of k + 1 queries, 4 bytes for every token that a query saw: for long texts more than
-// the keys and values themselves. Tests: alisa_memory_test.cc, runtime/alisa_golden_test.cc.
+// the keys and values themselves. Tests: alisa_memory_test.cc, runtime/policy_golden_test.cc.
 #pragma once
 
 #include <optional>
