@@ -1,5 +1,6 @@
 // The row formats of this library, one block each. Order is the order of `mneme list`; policies
 // follow (builtin_policies.h).
+#include "mneme/cache/builtin_alisa.h"
 #include "mneme/cache/builtin_landmark.h"
 #include "mneme/cache/builtin_policies.h"
 #include "mneme/cache/memory_registry.h"
@@ -69,6 +70,7 @@ MemoryRegistry make_builtin() {
                          "hadamard", "squares"));
   add_builtin_policies(registry);
   add_builtin_landmark(registry);
+  add_builtin_alisa(registry);
   return registry;
 }
 

@@ -6,6 +6,7 @@
 #include "mneme/cache/paged_memory.h"
 #include "mneme/cache/policy/keep_all.h"
 #include "tests/support/error_of.h"
+#include "tests/support/saved_state.h"
 #include "tests/support/temporary_folder.h"
 
 namespace mneme {
@@ -17,6 +18,7 @@ using testing::landmark_step;
 using testing::landmark_text;
 using testing::LandmarkText;
 using testing::NaiveLandmark;
+using testing::SavedState;
 using testing::worst;
 using Landmark = LandmarkOptions::Landmark;
 
@@ -151,30 +153,6 @@ TEST(LandmarkMemory, WithAWindowStepsDoNotMatter) {
   EXPECT_EQ(landmark_answers(parts, text, {1, 63, 100, 1, 1, 34}), want);
   EXPECT_EQ(parts.resident_bytes(), whole.resident_bytes());
 }
-
-// Tensors of a saved memory, as a file would give them back.
-class SavedState final : public TensorSource {
- public:
-  explicit SavedState(const SequenceMemory& memory) : state_(memory.save_state()) {
-    for (const StateTensor& tensor : state_)
-      views_.push_back(
-          {tensor.name, tensor.dtype, tensor.shape, tensor.bytes.data(), std::ssize(tensor.bytes)});
-  }
-  const TensorView* find(std::string_view name) const override {
-    const auto found = std::ranges::find(views_, name, &TensorView::name);
-    return found == views_.end() ? nullptr : &*found;
-  }
-  const std::vector<TensorView>& tensors() const override { return views_; }
-  const std::string& origin() const override { return origin_; }
-  TensorView& view(std::string_view name) {
-    return *std::ranges::find(views_, name, &TensorView::name);
-  }
-
- private:
-  std::vector<StateTensor> state_;
-  std::vector<TensorView> views_;
-  std::string origin_ = "saved";
-};
 
 // Wherever a text is interrupted, going on gives the bits of not interrupting it.
 TEST(LandmarkMemory, SaveLoadForkAndTrimGoOnBitForBit) {

@@ -133,6 +133,7 @@ struct StateTensor {
 const TensorView& saved_tensor(const TensorSource& state, const std::string& name, DType dtype,
                                const std::vector<int64_t>& shape);
 
+class PrefixReplay;
 class PromptFilter;
 
 class SequenceMemory {
@@ -148,6 +149,9 @@ class SequenceMemory {
   virtual int64_t length() const = 0;
   // What chooses the tokens of a text that are written (prompt_filter.h); null: all of them are.
   virtual const PromptFilter* prompt_filter() const { return nullptr; }
+  // What runs the beginning of the text again before a step that needs rows from there which are gone
+  // (prefix_replay.h); null: no step does.
+  virtual PrefixReplay* prefix_replay() { return nullptr; }
 
   // following: tokens of the same text that later steps will bring; 0: the text ends with this step.
   virtual StepPlan plan(int64_t tokens, int64_t following = 0) const = 0;

@@ -61,14 +61,31 @@ void ThreadPool::run(int64_t tasks, FunctionRef<void(int64_t, int)> body) {
     for (int64_t task = 0; task < tasks; ++task) body(task, 0);
     return;
   }
+  int64_t begin = 0;
+  for (int worker = 0; worker < size(); ++worker) {
+    const int64_t end = begin + (tasks - begin) / (size() - worker);
+    set_share(worker, begin, end);
+    begin = end;
+  }
+  run_shares(body);
+}
+
+void ThreadPool::run_in_order(int64_t tasks, FunctionRef<void(int64_t, int)> body) {
+  if (tasks <= 1 || workers_.empty()) return run(tasks, body);
+  // One share for all.
+  for (int worker = 0; worker < size(); ++worker) set_share(worker, 0, worker == 0 ? tasks : 0);
+  run_shares(body);
+}
+
+void ThreadPool::set_share(int worker, int64_t begin, int64_t end) {
+  Share& share = shares_[static_cast<size_t>(worker)];
+  share.end = end;
+  share.next.store(begin, std::memory_order_relaxed);
+}
+
+void ThreadPool::run_shares(FunctionRef<void(int64_t, int)> body) {
   body_ = &body;
   error_ = nullptr;
-  for (int64_t worker = 0, begin = 0; worker < size(); ++worker) {
-    Share& share = shares_[static_cast<size_t>(worker)];
-    share.end = begin + (tasks - begin) / (size() - worker);
-    share.next.store(begin, std::memory_order_relaxed);
-    begin = share.end;
-  }
   gate_.store(kOpen, std::memory_order_release);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();

@@ -31,8 +31,12 @@ class ThreadPool {
 
   // Calls body(task, worker) once for every task in [0, tasks), worker in [0, size()), and returns
   // when all are done. The caller works too, as worker 0; worker w begins at about task
-  // w * tasks / size(). The first exception thrown by a task is rethrown here. Not reentrant: a task must not call run() on the same pool. Allocates nothing.
+  // w * tasks / size(). The first exception thrown by a task is rethrown here. Not reentrant: a task
+  // must not call run() on the same pool. Allocates nothing.
   void run(int64_t tasks, FunctionRef<void(int64_t task, int worker)> body);
+  // The same, with every task claimed before those after it, whoever is free: for tasks that wait for
+  // what earlier ones do.
+  void run_in_order(int64_t tasks, FunctionRef<void(int64_t task, int worker)> body);
 
  private:
   // What is left of a worker's tasks.
@@ -41,6 +45,9 @@ class ThreadPool {
     int64_t end = 0;
   };
 
+  // The shares have been cut.
+  void run_shares(FunctionRef<void(int64_t task, int worker)> body);
+  void set_share(int worker, int64_t begin, int64_t end);
   void work(int worker);
   void claim_tasks(int worker);
   bool enter();

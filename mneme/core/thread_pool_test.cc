@@ -56,6 +56,23 @@ TEST(ThreadPool, OthersDoTheShareOfOneThatIsHeldUp) {
   EXPECT_EQ(done.load(), kTasks);
 }
 
+// When a task begins, no earlier one is unclaimed: all but those in the other workers' hands have begun.
+TEST(ThreadPool, TasksInOrderAreClaimedInOrder) {
+  ThreadPool pool(4);
+  for (int loop = 0; loop < 200; ++loop) {
+    constexpr int64_t kTasks = 64;
+    std::atomic<int64_t> begun{0}, sum{0};
+    std::atomic<bool> ordered{true};
+    pool.run_in_order(kTasks, [&](int64_t task, int) {
+      if (begun.fetch_add(1) < task - (pool.size() - 1)) ordered = false;
+      sum += task;
+      std::this_thread::yield();
+    });
+    EXPECT_TRUE(ordered.load());
+    EXPECT_EQ(sum.load(), kTasks * (kTasks - 1) / 2);
+  }
+}
+
 TEST(ThreadPool, RethrowsTheFirstErrorAndWorksAgain) {
   ThreadPool pool(2);
   EXPECT_THROW(pool.run(100,

@@ -48,7 +48,7 @@ void flash_backward(const FlashAttention& config, const ConstHeads& dout, const 
   const std::vector<KeyTask> tasks = key_tasks(plan);
   pool.run(plan.tiles,
            [&](int64_t tile, int worker) { backward_prepare(call, tile, memory + worker * each); });
-  pool.run(static_cast<int64_t>(tasks.size()), [&](int64_t task, int worker) {
+  pool.run_in_order(static_cast<int64_t>(tasks.size()), [&](int64_t task, int worker) {
     backward_keys(call, tasks[static_cast<size_t>(task)], memory + worker * each);
   });
 }

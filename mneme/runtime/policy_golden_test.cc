@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "mneme/cache/alisa_memory.h"
 #include "mneme/cache/memory_registry.h"
 #include "mneme/cache/paged_memory.h"
 #include "mneme/cache/policy/cake.h"
@@ -39,7 +40,11 @@ class GreedyRun {
     keep_logits();
   }
 
-  const PagedMemory& memory() const { return dynamic_cast<const PagedMemory&>(session_.memory()); }
+  template <typename Memory>
+  const Memory& memory_as() const {
+    return dynamic_cast<const Memory&>(session_.memory());
+  }
+  const PagedMemory& memory() const { return memory_as<PagedMemory>(); }
   template <typename Policy>
   const Policy& policy() const {
     return dynamic_cast<const Policy&>(memory().policy());
@@ -225,6 +230,27 @@ TEST(GoldenPolicyRuns, Hylra) {
       }
     });
     lists.expect(golden, "out.blocks");
+  });
+}
+
+TEST(GoldenPolicyRuns, Alisa) {
+  for_each_run("12-alisa", [](const GoldenCase& golden, DecoderModel& model) {
+    const auto& c = golden.config();
+    ASSERT_EQ(std::ssize(golden.integers("in.input_ids")), c["prompt_len"].get<int64_t>());
+    const auto ratio = c["caching_ratio"].get<double>();
+    // Where tokens lie changes nothing: all fast; some slow; some deleted.
+    for (const char* tiers :
+         {"", ",block=1,capacity=40,slow=same", ",block=2,capacity=40,slow=same,beta=1,p2=2"}) {
+      SCOPED_TRACE(tiers);
+      GreedyRun run(golden, model, concat("alisa(ratio=", ratio, tiers, ")"));
+      const auto& alisa = run.memory_as<AlisaMemory>();
+      Lists lists;
+      run.finish([&] {
+        for (int64_t layer = 0; layer < model.config().layers; ++layer)
+          lists.push(alisa.read(layer));
+      });
+      lists.expect(golden, "out.selected");
+    }
   });
 }
 

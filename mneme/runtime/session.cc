@@ -4,6 +4,7 @@
 
 #include "mneme/cache/prompt_filter.h"
 #include "mneme/core/error.h"
+#include "mneme/runtime/prefix_replay.h"
 
 namespace mneme {
 
@@ -45,8 +46,9 @@ int64_t Session::run(std::span<const int32_t> tokens, int64_t chunk,
     const auto part = tokens.subspan(static_cast<size_t>(done),
                                      static_cast<size_t>(std::min(chunk, total - done)));
     const bool last = done + std::ssize(part) == total;
-    const SequenceStep step{part, memory_.get(), last ? Logits::kLast : Logits::kNone,
-                            total - done - std::ssize(part) + following};
+    const int64_t left = total - done - std::ssize(part) + following;
+    replay_prefix(*model_, *pool_, *memory_, seen, std::ssize(part), left);
+    const SequenceStep step{part, memory_.get(), last ? Logits::kLast : Logits::kNone, left};
     const std::span<const float> rows = model_->forward({&step, 1}, *pool_);
     seen.insert(seen.end(), part.begin(), part.end());
     logits_.assign(rows.begin(), rows.end());
@@ -103,6 +105,7 @@ void Session::append_visiting(std::span<const int32_t> tokens, int64_t chunk,
   const auto vocabulary = static_cast<size_t>(model_->config().vocabulary);
   for (size_t at = 0; at < tokens.size(); at += static_cast<size_t>(chunk)) {
     const auto part = tokens.subspan(at, std::min(static_cast<size_t>(chunk), tokens.size() - at));
+    replay_prefix(*model_, *pool_, *memory_, tokens_, std::ssize(part), 0);
     const SequenceStep step{part, memory_.get(), Logits::kAll};
     const std::span<const float> rows = model_->forward({&step, 1}, *pool_);
     const auto first = static_cast<int64_t>(tokens_.size());

@@ -137,6 +137,32 @@ TEST_F(Cli, WeightsAsInt8) {
                  "unknown form of weights 'int4', expected file, float or int8");
 }
 
+TEST_F(Cli, AlisasTiersArePredictedAndMeasured) {
+  std::string text(200, ' ');
+  for (size_t i = 0; i < text.size(); ++i) text[i] = static_cast<char>('a' + i * 7 % 26);
+  const std::string page = folder_ / "tiers.html", arguments = "-p '" + text + "' --tokens 180 ";
+  const auto study = nlohmann::json::parse(
+      with_model("profile alisa", arguments +
+                                      "--steps 20 --ratio 0.3 --block 4 --capacity 88 "
+                                      "--slow same --json --html '" +
+                                      page + "'")
+          .out);
+  EXPECT_EQ(study["prompt"], 160);
+  EXPECT_EQ(study["runs"].size(), 3u);
+  for (const auto& run : study["runs"]) {
+    EXPECT_EQ(run["steps"].size(), 20u);
+    EXPECT_TRUE(run["same_answers"]);
+    EXPECT_LE(run["fast_tokens"], 88);
+  }
+  EXPECT_TRUE(std::filesystem::exists(page));
+  // What it recommends is a memory.
+  const std::string best = study["best"];
+  EXPECT_EQ(run("explain '" + best + "'").code, 0);
+  expect_refusal(with_model("profile alisa", arguments + "--capacity 0 -q 2>&1"),
+                 "nothing to schedule");
+  expect_refusal(with_model("profile alisa", "-p short 2>&1"), "--tokens asks for 1088");
+}
+
 TEST_F(Cli, HeadsOfAModelThatKnowsNothingAreRefused) {
   const std::string map = folder_ / "map.jsonl";
   expect_refusal(
@@ -228,7 +254,7 @@ TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
   EXPECT_EQ(run("--version").code, 0);
   for (const char* command :
        {"run", "chat", "compare", "plan", "weights", "list", "explain", "inspect", "tokenize",
-        "check", "heads retrieval", "heads conflict"}) {
+        "check", "heads retrieval", "heads conflict", "profile hylra", "profile alisa"}) {
     const Outcome help = run(std::string(command) + " --help");
     EXPECT_EQ(help.code, 0) << command;
     EXPECT_THAT(help.out, AllOf(HasSubstr("Example:\n  mneme "), HasSubstr("--json"))) << command;
