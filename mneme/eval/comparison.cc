@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <numeric>
 #include <set>
 
 #include "mneme/cache/memory_registry.h"
 #include "mneme/core/error.h"
+#include "mneme/eval/decode_speed.h"
 #include "mneme/runtime/sampler.h"
 
 namespace mneme {
@@ -22,15 +22,6 @@ double rate(int64_t count, double seconds) {
   return count > 0 && seconds > 0 ? static_cast<double>(count) / seconds : 0;
 }
 
-KlSummary summary_of(const KlDivergence& divergence) {
-  return {.tokens = static_cast<int64_t>(divergence.per_token.size()),
-          .mean = divergence.mean(),
-          .median = divergence.median(),
-          .p99 = divergence.p99(),
-          .max = divergence.max(),
-          .top1_agreement = divergence.top1_agreement};
-}
-
 void check(const ComparisonOptions& options) {
   MNEME_CHECK(!options.specs.empty(), "compare: at least one memory is needed");
   MNEME_CHECK(options.budget_bytes >= 0, "compare: the budget must not be negative, got ",
@@ -40,9 +31,7 @@ void check(const ComparisonOptions& options) {
   MNEME_CHECK(options.speed_points >= 0 && options.speed_tokens >= 1,
               "compare: expected speed points >= 0 and speed tokens >= 1, got ",
               options.speed_points, " and ", options.speed_tokens);
-  const size_t fewest = options.task == ComparisonTask::kNeedle       ? 0
-                        : options.task == ComparisonTask::kPerplexity ? 2
-                                                                      : 1;
+  const size_t fewest = options.task == ComparisonTask::kPerplexity ? 2 : 1;
   MNEME_CHECK(options.tokens.size() >= fewest, "compare: a text of at least ", fewest,
               " tokens is needed, got ", options.tokens.size());
 }
@@ -60,19 +49,15 @@ class Comparer {
     std::vector<ComparisonRow> rows;
     for (const std::string& spec : options_.specs)
       rows.push_back({.label = spec, .spec = registry.canonical(spec)});
-    if (options_.task == ComparisonTask::kNeedle)
-      needles_ = needle_cases(tokenizer_, options_.needle);
 
     // The reference goes first, whatever its place among the rows: the others are measured against
-    // it. Tasks that need none leave it out unless it was asked for.
+    // it.
     auto reference = std::ranges::find(rows, result.reference, &ComparisonRow::spec);
     ComparisonRow unseen{.label = options_.reference, .spec = result.reference};
     const bool seen = reference != rows.end();
-    if (seen || options_.task != ComparisonTask::kNeedle) {
-      ComparisonRow& row = seen ? *reference : unseen;
-      measure(row, true, seen ? options_.budget_bytes : 0);
-      result.reference_error = row.error;
-    }
+    ComparisonRow& first = seen ? *reference : unseen;
+    measure(first, true, seen ? options_.budget_bytes : 0);
+    result.reference_error = first.error;
     for (ComparisonRow& row : rows) {
       if ((!seen || &row != &*reference) && !interrupted_)
         measure(row, false, options_.budget_bytes);
@@ -98,9 +83,6 @@ class Comparer {
           break;
         case ComparisonTask::kPerplexity:
           measure_perplexity(row, is_reference, make);
-          break;
-        case ComparisonTask::kNeedle:
-          measure_needle(row, make);
           break;
       }
       if (interrupted_) row.error = "interrupted";
@@ -128,7 +110,6 @@ class Comparer {
   void compare_tail(ComparisonRow& row, const Session& session);
   void compare_answer(ComparisonRow& row, Session after_prompt);
   void measure_perplexity(ComparisonRow& row, bool is_reference, const MemoryMaker& make);
-  void measure_needle(ComparisonRow& row, const MemoryMaker& make);
 
   DecoderModel& model_;
   ThreadPool& pool_;
@@ -140,7 +121,6 @@ class Comparer {
   std::unique_ptr<SequenceMemory> reference_tail_;  // before the prompt's last tokens
   std::vector<int32_t> reference_answer_;
   std::optional<double> reference_perplexity_;
-  std::vector<NeedleCase> needles_;
 };
 
 void Comparer::measure_prompt(ComparisonRow& row, bool is_reference, const MemoryMaker& make) {
@@ -220,18 +200,9 @@ void Comparer::measure_prompt(ComparisonRow& row, bool is_reference, const Memor
 
 void Comparer::measure_speed(ComparisonRow& row, const Session& session, int64_t tokens,
                              double seconds) {
-  SpeedPoint point{.context = session.memory().length(), .prefill_rate = rate(tokens, seconds)};
-  // One token more than is timed: the first one copies the page it shares with the session.
-  if (session.memory().plan(options_.speed_tokens + 1).possible()) {
-    Session probe = session.fork();
-    Clock::time_point start;
-    for (int64_t i = 0; i <= options_.speed_tokens; ++i) {
-      if (i == 1) start = Clock::now();
-      const int32_t token = argmax(probe.logits());
-      probe.append({&token, 1});
-    }
-    point.decode_rate = rate(options_.speed_tokens, seconds_since(start));
-  }
+  SpeedPoint point{.context = session.memory().length(),
+                   .prefill_rate = rate(tokens, seconds),
+                   .decode_rate = measure_decode_rate(session, options_.speed_tokens)};
   row.speed.push_back(point);
 }
 
@@ -241,7 +212,7 @@ void Comparer::compare_tail(ComparisonRow& row, const Session& session) {
   const auto tail = std::span<const int32_t>(options_.tokens).subspan(session.tokens().size());
   const KlDivergence divergence =
       kl_divergence(model_, pool_, *reference, *tested, tail, 64, reporter(row, "divergence"));
-  row.prompt_quality = PromptQuality{.divergence = summary_of(divergence)};
+  row.prompt_quality = PromptQuality{.divergence = summarise(divergence)};
 }
 
 void Comparer::compare_answer(ComparisonRow& row, Session after_prompt) {
@@ -290,47 +261,9 @@ void Comparer::measure_perplexity(ComparisonRow& row, bool is_reference, const M
     const auto tested = make();
     const KlDivergence divergence = kl_divergence(model_, pool_, *reference, *tested,
                                                   options_.tokens, 64, reporter(row, "divergence"));
-    if (divergence.complete) quality.divergence = summary_of(divergence);
+    if (divergence.complete) quality.divergence = summarise(divergence);
   }
   row.perplexity_quality = quality;
-}
-
-void Comparer::measure_needle(ComparisonRow& row, const MemoryMaker& make) {
-  NeedleQuality quality;
-  const int64_t total =
-      std::accumulate(needles_.begin(), needles_.end(), int64_t{0},
-                      [](int64_t sum, const NeedleCase& needle) { return sum + needle.length; });
-  reporter(row, "needle")(0, total);
-  double seconds = 0;
-  for (const NeedleCase& needle : needles_) {
-    const NeedleScore score =
-        score_needle(model_, pool_, tokenizer_, make, needle, options_.needle.chunk,
-                     reporter(row, "needle", row.prompt_tokens, total));
-    if (interrupted_) break;
-    row.prompt_tokens += needle.length;
-    seconds += score.seconds;
-    if (score.logical_bytes >= row.logical_bytes) {  // bytes are those of the longest prompt
-      row.resident_bytes = score.resident_bytes;
-      row.logical_bytes = score.logical_bytes;
-    }
-    row.peak_bytes = std::max(row.peak_bytes, score.peak_bytes);
-    quality.scores.push_back(score);
-  }
-  row.prefill_rate = rate(row.prompt_tokens, seconds);
-  std::set<int64_t> lengths;
-  for (const NeedleScore& score : quality.scores) lengths.insert(score.length);
-  for (const int64_t length : lengths) {
-    int64_t tokens = 0;
-    double spent = 0;
-    for (const NeedleScore& score : quality.scores) {
-      if (score.length != length) continue;
-      tokens += length;
-      spent += score.seconds;
-    }
-    row.speed.push_back({.context = length, .prefill_rate = rate(tokens, spent)});
-  }
-  quality.summary = summarise(quality.scores);
-  if (quality.summary.cases > 0) row.needle_quality = std::move(quality);
 }
 
 }  // namespace

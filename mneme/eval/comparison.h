@@ -5,8 +5,8 @@
 //                   and how often preferred the reference's own answer is. On the way, decode speed
 //                   is measured on forks at a few lengths, so the prompt goes on undisturbed.
 // Task perplexity:  of a text (perplexity.h), with the ratio to the reference.
-// Task needle:      log-probability and exact match of hidden pass keys (needle.h).
 //
+// Tasks that memories are given many times, at several lengths and depths, are those of study.h.
 // A memory that cannot do the task gives a row with `error`; the others go on. As JSON:
 // comparison_json.h; as a page: report_html.h. Tests: comparison_test.cc.
 #pragma once
@@ -19,7 +19,6 @@
 
 #include "mneme/core/thread_pool.h"
 #include "mneme/eval/kl_divergence.h"
-#include "mneme/eval/needle.h"
 #include "mneme/eval/perplexity.h"
 #include "mneme/io/tokenizer.h"
 #include "mneme/models/decoder.h"
@@ -27,7 +26,7 @@
 
 namespace mneme {
 
-enum class ComparisonTask { kPrompt, kPerplexity, kNeedle };
+enum class ComparisonTask { kPrompt, kPerplexity };
 
 struct ComparisonOptions {
   ComparisonTask task = ComparisonTask::kPrompt;
@@ -43,13 +42,6 @@ struct ComparisonOptions {
   int64_t speed_tokens = 8;      // kPrompt: tokens decoded at each
   PerplexityOptions perplexity;  // kPerplexity
   bool divergence = false;       // kPerplexity: KL over the text too, for twice the time
-  NeedleOptions needle;          // kNeedle
-};
-
-struct KlSummary {
-  int64_t tokens = 0;
-  double mean = 0, median = 0, p99 = 0, max = 0;  // nats
-  double top1_agreement = 1;
 };
 
 struct PromptQuality {
@@ -66,11 +58,6 @@ struct PerplexityQuality {
   double perplexity = 0, perplexity_error = 0, mean_nll = 0;
   std::optional<double> ratio;  // to the reference's perplexity, where that could be had
   std::optional<KlSummary> divergence;
-};
-
-struct NeedleQuality {
-  NeedleSummary summary;
-  std::vector<NeedleScore> scores;
 };
 
 struct SpeedPoint {
@@ -96,7 +83,6 @@ struct ComparisonRow {
   // The one of the task, where it could be had.
   std::optional<PromptQuality> prompt_quality;
   std::optional<PerplexityQuality> perplexity_quality;
-  std::optional<NeedleQuality> needle_quality;
 };
 
 struct Comparison {

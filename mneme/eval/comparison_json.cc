@@ -38,28 +38,9 @@ Json perplexity_json(const PerplexityQuality& quality, const std::string& refere
   return json;
 }
 
-Json needle_json(const NeedleQuality& quality) {
-  Json cases = Json::array();
-  for (const NeedleScore& score : quality.scores) {
-    cases.push_back({{"length", score.length},
-                     {"depth", score.depth},
-                     {"answer", score.answer},
-                     {"greedy", score.greedy},
-                     {"log_prob", score.log_prob()},
-                     {"log_prob_per_token", score.log_prob_per_token()},
-                     {"exact", score.exact}});
-  }
-  return {{"task", "needle"},
-          {"cases", quality.summary.cases},
-          {"mean_log_prob_per_token", quality.summary.mean_log_prob},
-          {"exact_rate", quality.summary.exact_rate},
-          {"scores", std::move(cases)}};
-}
-
 Json quality_json(const ComparisonRow& row, const std::string& reference) {
   if (row.prompt_quality) return prompt_json(*row.prompt_quality, reference);
   if (row.perplexity_quality) return perplexity_json(*row.perplexity_quality, reference);
-  if (row.needle_quality) return needle_json(*row.needle_quality);
   return nullptr;
 }
 

@@ -158,29 +158,6 @@ TEST_F(ComparisonTest, PerplexityHasTheRatioToTheReference) {
   EXPECT_GT(result.rows[0].logical_bytes, 0);
 }
 
-TEST_F(ComparisonTest, NeedleScoresEveryCase) {
-  ComparisonOptions options;
-  options.task = ComparisonTask::kNeedle;
-  options.specs = {"full", "sliding(window=32,sink=2)"};
-  options.needle = {.lengths = {252, 254}, .depths = {0, 1}, .chunk = 64};
-  const auto model = load_llama_state_dict(
-      R"({"vocab_size": 50, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-          "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 512, "rope_theta": 10000.0, "rms_norm_eps": 1e-5})",
-      testing::tiny_tensors(7));
-  const Comparison result = compare_memories(*model, pool_, tokenizer_, options);
-  ASSERT_EQ(result.rows.size(), 2u);
-  for (const ComparisonRow& row : result.rows) {
-    ASSERT_EQ(row.error, "");
-    EXPECT_EQ(row.needle_quality->summary.cases, 4);
-    EXPECT_LT(row.needle_quality->summary.mean_log_prob, 0);
-    EXPECT_EQ(row.prompt_tokens, 2 * 252 + 2 * 254);
-    ASSERT_EQ(row.speed.size(), 2u);
-    EXPECT_EQ(row.speed[1].context, 254);
-    EXPECT_EQ(row.logical_bytes, 254 * model->memory_shape().f16_bytes_per_token());
-  }
-  EXPECT_LT(result.rows[1].resident_bytes, result.rows[0].resident_bytes);
-}
-
 TEST_F(ComparisonTest, AnInterruptKeepsWhatIsDone) {
   const auto options = prompt_options({"full", "q8(group=32)", "q4(group=32)"});
   std::set<std::string> stages;

@@ -39,6 +39,15 @@ double KlDivergence::quantile(double q) const {
   return sorted[static_cast<size_t>(rank)];
 }
 
+KlSummary summarise(const KlDivergence& divergence) {
+  return {.tokens = std::ssize(divergence.per_token),
+          .mean = divergence.mean(),
+          .median = divergence.median(),
+          .p99 = divergence.p99(),
+          .max = divergence.max(),
+          .top1_agreement = divergence.top1_agreement};
+}
+
 KlDivergence kl_divergence(DecoderModel& model, ThreadPool& pool, SequenceMemory& reference,
                            SequenceMemory& tested, std::span<const int32_t> tokens, int64_t chunk,
                            const PrefillProgress& progress) {

@@ -29,6 +29,14 @@ struct KlDivergence {
   double p99() const { return quantile(0.99); }
 };
 
+// What is told of it.
+struct KlSummary {
+  int64_t tokens = 0;
+  double mean = 0, median = 0, p99 = 0, max = 0;  // nats
+  double top1_agreement = 1;
+};
+KlSummary summarise(const KlDivergence& divergence);
+
 // Runs `tokens` through both memories, which must have seen the same number of tokens already. In
 // chunks, or one by one where the tested memory decodes apart. Throws Error where a memory refuses;
 // both then hold what was run before.

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "mneme/core/error.h"
+#include "mneme/eval/moments.h"
 
 namespace mneme {
 namespace {
@@ -40,28 +41,6 @@ void check_options(const PerplexityOptions& options, int64_t total) {
               "perplexity: the stride must be 1 to ", options.window - 1, " for windows of ",
               options.window, " tokens, got ", options.stride);
 }
-
-// Mean and standard error of a stream of numbers (Welford).
-class Moments {
- public:
-  void add(double value) {
-    ++count_;
-    const double delta = value - mean_;
-    mean_ += delta / static_cast<double>(count_);
-    squares_ += delta * (value - mean_);
-  }
-  int64_t count() const { return count_; }
-  double mean() const { return mean_; }
-  double standard_error() const {
-    if (count_ < 2) return 0;
-    const auto count = static_cast<double>(count_);
-    return std::sqrt(squares_ / (count - 1) / count);
-  }
-
- private:
-  int64_t count_ = 0;
-  double mean_ = 0, squares_ = 0;
-};
 
 }  // namespace
 

@@ -1,15 +1,11 @@
 #include "mneme/eval/report_html.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
-#include <ctime>
-#include <fstream>
 
 #include "mneme/core/error.h"
 #include "mneme/core/progress.h"
 #include "mneme/eval/html_text.h"
-#include "mneme/eval/report_style.h"
 #include "mneme/eval/svg_chart.h"
 
 namespace mneme {
@@ -86,31 +82,7 @@ const Measure& measure_for(ComparisonTask task) {
                      ? short_number(row.perplexity_quality->divergence->mean)
                      : "–";
         }}}};
-  static const Measure needle = {
-      "log-probability of the hidden keys",
-      "Mean log-probability a token (higher is better)",
-      "higher",
-      ChartScale::kFromZero,
-      [](const ComparisonRow& row) -> std::optional<double> {
-        if (!row.needle_quality) return std::nullopt;
-        return row.needle_quality->summary.mean_log_prob;
-      },
-      {{"log-prob a token",
-        [](const ComparisonRow& row) {
-          return row.needle_quality ? fixed_number(row.needle_quality->summary.mean_log_prob, 3)
-                                    : "–";
-        }},
-       {"found exactly", [](const ComparisonRow& row) {
-          return row.needle_quality ? percent(row.needle_quality->summary.exact_rate) : "–";
-        }}}};
-  switch (task) {
-    case ComparisonTask::kPerplexity:
-      return text;
-    case ComparisonTask::kNeedle:
-      return needle;
-    default:
-      return prompt;
-  }
+  return task == ComparisonTask::kPerplexity ? text : prompt;
 }
 
 std::vector<Column> columns_for(const Measure& measure) {
@@ -138,16 +110,12 @@ class Page {
     const std::string title =
         concat("Mneme: ", comparison_.rows.size(),
                comparison_.rows.size() == 1 ? " memory" : " memories", " measured");
-    out_ =
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">"
-        "<meta name=\"viewport\" content=\"width=device-width,initial-scale=1\"><title>" +
-        html_escape(title) + "</title><style>" + kReportStyle + "</style></head>\n<body><main>";
+    out_ = page_opening(title);
     header();
     charts();
     table();
-    needles();
     answers();
-    how();
+    out_ += how_made_section(info_);
     return out_ +
            "<footer>Resident bytes are what a memory really holds, tables included; an f16 cache "
            "is "
@@ -158,9 +126,7 @@ class Page {
   void header() {
     const char* what = comparison_.task == ComparisonTask::kPrompt
                            ? "One prompt, answered under each memory"
-                       : comparison_.task == ComparisonTask::kPerplexity
-                           ? "Perplexity of one text under each memory"
-                           : "Hidden pass keys, looked for under each memory";
+                           : "Perplexity of one text under each memory";
     out_ += concat("<header><h1>", what, "</h1><p class=\"lead\">", html_escape(info_.model));
     const auto longest =
         std::ranges::max_element(comparison_.rows, {}, &ComparisonRow::prompt_tokens);
@@ -181,9 +147,7 @@ class Page {
   }
 
   void card(const std::string& title, const std::string& chart, const std::string& note = "") {
-    out_ += concat("<figure class=\"card\" style=\"margin:0\"><figcaption><h3>", html_escape(title),
-                   "</h3>", note.empty() ? "" : "<p class=\"note\">" + html_escape(note) + "</p>",
-                   "</figcaption>", chart, "</figure>");
+    out_ += chart_card(title, note, chart);
   }
 
   void charts() {
@@ -280,52 +244,6 @@ class Page {
     out_ += "</tbody></table></div>";
   }
 
-  void needles() {
-    if (comparison_.task != ComparisonTask::kNeedle) return;
-    out_ +=
-        "<h2>Keys found, by length and depth</h2><p class=\"note\">✓ greedy decoding gives the "
-        "key exactly; below it the mean log-probability of its tokens.</p><div class=\"grid\">";
-    for (size_t i = 0; i < comparison_.rows.size(); ++i) {
-      if (!comparison_.rows[i].needle_quality) continue;
-      const std::vector<NeedleScore>& scores = comparison_.rows[i].needle_quality->scores;
-      std::vector<int64_t> lengths;
-      std::vector<double> depths;
-      for (const NeedleScore& score : scores) {
-        lengths.push_back(score.length);
-        depths.push_back(score.depth);
-      }
-      for (auto* sorted : {&lengths}) std::ranges::sort(*sorted);
-      std::ranges::sort(depths);
-      lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
-      depths.erase(std::unique(depths.begin(), depths.end()), depths.end());
-      out_ += concat("<div class=\"card wide\"><h3>", legend_marker(i), " <span class=\"spec\">",
-                     html_escape(comparison_.rows[i].label),
-                     "</span></h3><table><thead><tr><th scope=\"col\">depth</th>");
-      for (const int64_t length : lengths)
-        out_ += "<th scope=\"col\">" + grouped_number(length) + "</th>";
-      out_ += "</tr></thead><tbody>";
-      for (const double depth : depths) {
-        out_ += "<tr><th scope=\"row\">" + short_number(100 * depth) + " %</th>";
-        for (const int64_t length : lengths) out_ += needle_cell(scores, length, depth);
-        out_ += "</tr>";
-      }
-      out_ += "</tbody></table></div>";
-    }
-    out_ += "</div>";
-  }
-
-  static std::string needle_cell(const std::vector<NeedleScore>& scores, int64_t length,
-                                 double depth) {
-    for (const NeedleScore& score : scores) {
-      if (score.length != length || score.depth != depth) continue;
-      return concat("<td title=\"key ", html_escape(score.answer), ", answered",
-                    html_escape(score.greedy), "\"><span class=\"",
-                    score.exact ? "hit\">✓ found" : "miss\">✗ missed", "</span><br>",
-                    fixed_number(score.log_prob_per_token(), 2), "</td>");
-    }
-    return "<td>–</td>";
-  }
-
   void answers() {
     if (comparison_.task != ComparisonTask::kPrompt) return;
     out_ += "<h2>Answers side by side</h2>";
@@ -359,23 +277,6 @@ class Page {
     return concat(count, "; the first ", grouped_number(same), " as under the reference");
   }
 
-  void how() {
-    out_ += "<h2>How this was made</h2><div class=\"card\"><dl>";
-    const auto item = [&](const char* name, const std::string& value, bool code = false) {
-      if (value.empty()) return;
-      out_ += concat("<dt>", name, "</dt><dd>", code ? "<code>" : "", html_escape(value),
-                     code ? "</code>" : "", "</dd>");
-    };
-    item("model", info_.model);
-    item("file", info_.file, true);
-    item("input", info_.input);
-    item("machine",
-         concat(info_.machine, ", ", info_.threads, info_.threads == 1 ? " thread" : " threads"));
-    item("date", info_.date);
-    item("command", info_.command, true);
-    out_ += "</dl></div>";
-  }
-
   const Comparison& comparison_;
   const ReportInfo& info_;
   const Measure& measure_;
@@ -383,24 +284,6 @@ class Page {
 };
 
 }  // namespace
-
-std::string processor_name() {
-  std::ifstream info("/proc/cpuinfo");
-  for (std::string line; std::getline(info, line);) {
-    const size_t colon = line.find(": ");
-    if (line.starts_with("model name") && colon != std::string::npos) return line.substr(colon + 2);
-  }
-  return "unknown processor";
-}
-
-std::string date_now() {
-  const std::time_t now = std::time(nullptr);
-  std::tm parts{};
-  gmtime_r(&now, &parts);
-  std::array<char, 64> text;
-  std::strftime(text.data(), text.size(), "%Y-%m-%d %H:%M UTC", &parts);
-  return text.data();
-}
 
 std::string report_html(const Comparison& comparison, const ReportInfo& info) {
   return Page(comparison, info).html();

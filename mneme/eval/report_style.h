@@ -31,6 +31,7 @@ svg text.name{font-weight:500;font-size:13px}
 line.grid{stroke:var(--grid)}
 line.axis{stroke:var(--muted)}
 line.leader{stroke:var(--muted);stroke-width:.8}
+.front{fill:none;stroke:var(--muted);stroke-width:1.4;stroke-dasharray:5 3}
 .l{fill:none;stroke-width:2.2;stroke-linejoin:round}
 .m{stroke:var(--card);stroke-width:1.2}
 .m.s0,.b.s0{fill:var(--s0)}.m.s1,.b.s1{fill:var(--s1)}.m.s2,.b.s2{fill:var(--s2)}.m.s3,.b.s3{fill:var(--s3)}.m.s4,.b.s4{fill:var(--s4)}.m.s5,.b.s5{fill:var(--s5)}

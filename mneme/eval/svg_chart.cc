@@ -227,10 +227,16 @@ std::string labels_svg(std::vector<Label>& labels, double bottom) {
 }  // namespace
 
 std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>& series,
-                          ChartScale y_scale) {
+                          ChartScale y_scale, const std::vector<std::pair<double, double>>& front) {
   constexpr double kHeight = 320;
   const Frame frame = frame_for(text, series, ChartScale::kFromZero, y_scale, kHeight);
   std::string svg = opening(text, kHeight) + frame.svg;
+  std::string steps;
+  for (const auto& [x, y] : front) {
+    const std::string across = number(frame.x.place(x)), up = number(frame.y.place(y));
+    steps += steps.empty() ? concat("M", across, " ", up) : concat("H", across, "V", up);
+  }
+  if (!steps.empty()) svg += "<path class=\"front\" d=\"" + steps + "\"/>";
   std::vector<Label> labels;
   std::string marks;
   for (const ChartSeries& one : series) {

@@ -30,10 +30,12 @@ enum class ChartScale {
   kLogarithmic  // decades; zeros are drawn on the bottom line, labelled 0
 };
 
-// One labelled marker a point. Throws Error on points that are not finite, or below zero on a
+// One labelled marker a point. front: corners of a line of steps behind them, which runs level from
+// each to below or above the next. Throws Error on points that are not finite, or below zero on a
 // logarithmic scale.
 std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>& series,
-                          ChartScale y_scale);
+                          ChartScale y_scale,
+                          const std::vector<std::pair<double, double>>& front = {});
 // One line a series, x and y from zero.
 std::string line_chart(const ChartText& text, const std::vector<ChartSeries>& series);
 

@@ -64,6 +64,19 @@ TEST(ScatterChart, PutsPointsWhereTheirValuesAre) {
   EXPECT_GT(y(0), y(2));  // up is more
 }
 
+TEST(ScatterChart, AFrontRunsInStepsThroughItsPoints) {
+  const std::string svg =
+      scatter_chart(kText, {{"a", 0, {{0, 0}}}, {"b", 1, {{50, 5}}}, {"c", 2, {{100, 10}}}},
+                    ChartScale::kFromZero, {{0, 0}, {50, 5}, {100, 10}});
+  expect_well_formed(svg);
+  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  const auto at = [&](size_t i, int part) { return marks[i][part].str(); };
+  EXPECT_THAT(svg, HasSubstr("class=\"front\" d=\"M" + at(0, 1) + " " + at(0, 2) + "H" + at(1, 1) +
+                             "V" + at(1, 2) + "H" + at(2, 1) + "V" + at(2, 2) + "\""));
+  EXPECT_THAT(scatter_chart(kText, {{"a", 0, {{0, 0}}}}, ChartScale::kLinear),
+              Not(HasSubstr("front")));
+}
+
 TEST(ScatterChart, ALogarithmicScaleIsEvenInDecadesAndHasAPlaceForZero) {
   const std::string svg = scatter_chart(
       kText,

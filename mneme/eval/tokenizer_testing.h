@@ -15,7 +15,8 @@ class CharacterTokenizer final : public Tokenizer {
  public:
   explicit CharacterTokenizer(int32_t bos = -1, int32_t end = -1) : bos_(bos), end_(end) {}
 
-  std::vector<int32_t> encode(std::string_view text, SpecialTokens) const override {
+  std::vector<int32_t> encode(std::string_view text,
+                              SpecialTokens = SpecialTokens::kAsText) const override {
     std::vector<int32_t> ids;
     for (char letter : text) {
       if (letter >= 'A' && letter <= 'Z') letter = static_cast<char>(letter - 'A' + 'a');

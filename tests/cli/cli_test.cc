@@ -11,6 +11,7 @@
 #include <fstream>
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <sstream>
 #include <vector>
 
@@ -248,6 +249,136 @@ TEST_F(Cli, ChatAnswersEachLineAndReusesWhatItHolds) {
   ASSERT_EQ(turns.size(), 2u);
   EXPECT_EQ(turns[0]["reused_tokens"], 0);
   EXPECT_GE(turns[1]["reused_tokens"].get<int64_t>(), turns[0]["prompt_tokens"].get<int64_t>() - 1);
+}
+
+TEST_F(Cli, CompareSweepsAParameter) {
+  const std::string prompt = "-p '" + std::string(80, 'x') + "' -n 2 --tail 8 --json ";
+  const Outcome outcome = with_model(
+      "compare", prompt + "--memory full --memory 'streaming(budget=$b)' --sweep b=0.2,0.4");
+  ASSERT_EQ(outcome.code, 0) << outcome.out;
+  const auto rows = nlohmann::json::parse(outcome.out);
+  ASSERT_EQ(rows.size(), 3u);
+  EXPECT_EQ(rows[1]["memory"]["spec"], "streaming(budget=0.2,rows=0,sink=4)");
+  EXPECT_EQ(rows[2]["memory"]["spec"], "streaming(budget=0.4,rows=0,sink=4)");
+  expect_refusal(with_model("compare", prompt + "--memory full --sweep b=0.1 2>&1"),
+                 "sweep b: no --memory uses $b");
+  expect_refusal(with_model("compare", prompt + "--memory 'streaming(budget=$c)' 2>&1"),
+                 "uses $c, expected the name of a --sweep");
+  expect_refusal(
+      with_model("compare", prompt + "--memory 'streaming(budget=$b)' --sweep b=0.1,0.1 2>&1"),
+      "the value '0.1' is given twice");
+}
+
+// Lines of a journal by their keys; empty where there is none.
+std::vector<std::string> journal_keys(const std::string& path) {
+  std::vector<std::string> keys;
+  if (!std::filesystem::exists(path)) return keys;
+  std::istringstream lines(testing::read_file(path));
+  std::string line;
+  while (std::getline(lines, line)) keys.push_back(nlohmann::json::parse(line).at("key"));
+  return keys;
+}
+
+// The rows without what is measured by a clock.
+nlohmann::json without_times(const std::string& json) {
+  auto rows = nlohmann::json::parse(json);
+  for (auto& row : rows) {
+    for (const char* key : {"prefill_tokens_per_s", "decode_tokens_per_s", "seconds"})
+      row.erase(key);
+  }
+  return rows;
+}
+
+TEST_F(Cli, CompareGoesOnWhereItWasKilled) {
+  std::string depths = "0";
+  for (int i = 1; i <= 40; ++i) depths += "," + std::to_string(i / 40.0);
+  const std::string arguments =
+      "--task needle,multikey,vartrack --lengths 490 --depths " + depths +
+      " --memory full --memory 'snapkv(budget=$b)' --sweep b=0.2,0.5 --json ";
+  const std::string page = folder_ / "page.html", journal = page + ".journal";
+  const std::string command = "compare --threads 1 --model '" + model_ + "' " + arguments;
+  // Killed without warning once a few parts are there.
+  const Outcome killed = run(command + "-q --out '" + page + "' > /dev/null & child=$!; " +
+                             "while [ \"$(cat '" + journal +
+                             "' 2>/dev/null | wc -l)\" -lt 5 ]; do sleep 0.01; done; "
+                             "kill -KILL $child; wait $child; echo code $?");
+  EXPECT_THAT(killed.out, HasSubstr("code 137"));
+  const auto before = journal_keys(journal);
+  ASSERT_GE(before.size(), 5u);
+  ASSERT_LT(before.size(), 3u * 3 * 41);
+  EXPECT_FALSE(std::filesystem::exists(page));
+  std::ofstream(journal, std::ios::app) << "{\"key\":\"cut o";
+
+  const Outcome resumed = run(command + "--out '" + page + "' 2> '" + (folder_ / "log") + "'");
+  ASSERT_EQ(resumed.code, 0) << resumed.out;
+  EXPECT_THAT(testing::read_file(folder_ / "log"),
+              AllOf(HasSubstr("page.html.journal: its last line is cut off (13 bytes)"),
+                    HasSubstr(std::to_string(before.size()) + " of 369 parts are there from "
+                                                              "earlier, ")));
+  const auto after = journal_keys(journal);
+  EXPECT_EQ(after.size(), 3u * 3 * 41);
+  EXPECT_EQ(std::set(after.begin(), after.end()).size(), after.size());  // none was run twice
+  EXPECT_TRUE(std::equal(before.begin(), before.end(), after.begin()));
+  EXPECT_THAT(testing::read_file(page),
+              AllOf(HasSubstr("Needle among needles"), HasSubstr("What was kept, head by head")));
+
+  const Outcome alone = run(command + "-q");
+  EXPECT_EQ(without_times(resumed.out), without_times(alone.out));
+  // Once more: everything is there.
+  const Outcome again = run(command + "--out '" + page + "' 2>&1 >/dev/null");
+  EXPECT_THAT(again.out, HasSubstr("369 of 369 parts are there from earlier, 0 to do"));
+  EXPECT_EQ(journal_keys(journal).size(), after.size());
+  // Other options are other parts.
+  run("compare --threads 1 -q --task needle --lengths 480 --depths 0 --memory full --model '" +
+      model_ + "' --out '" + page + "' > /dev/null");
+  EXPECT_EQ(journal_keys(journal).size(), after.size() + 1);
+  run("compare --threads 1 -q --task needle --lengths 480 --depths 0 --memory full --model '" +
+      model_ + "' --fresh --out '" + page + "' > /dev/null");
+  EXPECT_EQ(journal_keys(journal).size(), 1u);
+}
+
+TEST_F(Cli, CompareDoesEveryTask) {
+  testing::write_file(folder_ / "text.txt", std::string(100, 'x') + std::string(100, 'y'));
+  const std::string memories = "--memory full --memory 'tova(budget=0.3)' ";
+  const Outcome json =
+      with_model("compare", memories + "--task perplexity,kl --score 30 --json -f '" +
+                                (folder_ / "text.txt") + "'");
+  ASSERT_EQ(json.code, 0) << json.out;
+  const auto rows = nlohmann::json::parse(json.out);
+  ASSERT_EQ(rows.size(), 4u);
+  EXPECT_EQ(rows[1]["quality"]["task"], "perplexity");
+  EXPECT_EQ(rows[1]["quality"]["tokens"], 30);
+  EXPECT_EQ(rows[1]["prompt_tokens"], 170);
+  EXPECT_GT(rows[1]["quality"]["perplexity"], 1);
+  EXPECT_EQ(rows[2]["quality"]["kl"]["mean"], 0);
+  EXPECT_GT(rows[3]["quality"]["kl"]["mean"], 0);
+  const Outcome table =
+      with_model("compare", memories +
+                                "--task needle,multikey,vartrack,aggregate --lengths 480,490 "
+                                "--depths 0.5 2>&1");
+  ASSERT_EQ(table.code, 0) << table.out;
+  EXPECT_THAT(table.out, AllOf(HasSubstr("vartrack"), HasSubstr("aggregate"), HasSubstr("at 490"),
+                               HasSubstr("tova(budget=0.3)"), HasSubstr("parts done")));
+  // Without a text the task is needle.
+  EXPECT_THAT(with_model("compare", memories + "--lengths 400 --depths 0.5 --json").out,
+              HasSubstr("\"needle\""));
+}
+
+TEST_F(Cli, CompareRefusesTasksThatCannotBe) {
+  expect_refusal(with_model("compare", "--task needle,kll 2>&1"), "unknown task 'kll'");
+  expect_refusal(with_model("compare", "--task needle,needle 2>&1"),
+                 "the task needle is given twice");
+  expect_refusal(with_model("compare", "--task needle,prompt -p x 2>&1"), "prompt alone");
+  expect_refusal(with_model("compare", "--task kl 2>&1"), "give either --prompt TEXT or --file");
+  expect_refusal(with_model("compare", "--task kl -p xxx 2>&1"),
+                 "a text of more than 256 tokens is needed");
+  expect_refusal(with_model("compare", "-p x --out '" + (folder_ / "p.html") + "' 2>&1"),
+                 "for a prompt give --html");
+  expect_refusal(with_model("compare", "--fresh 2>&1"), "give --out");
+  expect_refusal(with_model("compare", "--lengths 20 2>&1"), "needle: a prompt has at least");
+  testing::write_file(folder_ / "b.html.journal", "a diary\n");
+  expect_refusal(with_model("compare", "--out '" + (folder_ / "b.html") + "' 2>&1"),
+                 "is no journal of this program");
 }
 
 TEST_F(Cli, EveryCommandHasHelpWithAnExample) {
