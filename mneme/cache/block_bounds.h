@@ -25,6 +25,8 @@ class BlockBounds {
   BlockBounds(int64_t dim, int64_t block);
 
   int64_t blocks() const { return (counted_ + block_ - 1) / block_; }
+  // Blocks that there is room for: what changes when follow() allocates.
+  int64_t room() const { return std::ssize(chunks_) * kChunkBlocks; }
   // Brings the bounds to what `rows` hold, of which the first `unchanged` are those it has seen at the
   // same places; no row is hidden. Cost: rows since then, and those before in the same block where
   // rows were taken back.

@@ -51,7 +51,8 @@ class DecodeAllocations : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Specs, DecodeAllocations,
                          ::testing::Values("full", "full(dtype=f32)", "full(dtype=bf16)",
                                            "q8(group=32)", "q4(group=32)",
-                                           "sliding(window=20,sink=3)"));
+                                           "sliding(window=20,sink=3)",
+                                           "quest(page=16,budget=64,dense=1)"));
 
 // The memory's own growth is the one exception: a new page for every layer and KV head where a page
 // of 64 rows is full. Steps inside a page are counted, after one that had everything grow.

@@ -59,7 +59,7 @@ TEST(FluxTrainer, BeginsFullAndLearnsToTellTasksApart) {
   TinyModel tiny;
   const FrozenDecoder model(tiny.model(), at::kFloat);
   for (const bool softmax : {true, false}) {
-    for (const uint64_t seed : {1, 2}) {
+    for (const uint64_t seed : {1u, 2u}) {
       FluxTrainingOptions options = until_told_apart();
       options.softmax = softmax;
       options.seed = seed;

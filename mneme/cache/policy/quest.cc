@@ -16,20 +16,20 @@ Quest::Quest(const MemoryShape& shape, const QuestOptions& options)
   pages_ = options.budget / options.page;
   bounds_.assign(static_cast<size_t>(shape.layers() * shape.kv_heads),
                  BlockBounds(shape.k_dim, options.page));
-  chosen_.resize(static_cast<size_t>(shape.layers()));
+  chosen_.resize(bounds_.size());
 }
 
 void Quest::enter(const PolicyStep& step, const PolicyRows& rows) {
   const int64_t layer = step.layer.layer;
-  auto& chosen = chosen_[static_cast<size_t>(layer)];
+  const auto chosen = std::span(chosen_).subspan(shape().head_index(layer, 0),
+                                                 static_cast<size_t>(shape().kv_heads));
   selection_.clear();
-  chosen.clear();
+  for (auto& pages : chosen) pages.clear();
   if (!chooses(layer)) return;
   // Rows past the step's first position, if they were ever counted, were trimmed or their step failed.
   for (int64_t head = 0; head < shape().kv_heads; ++head)
     bounds_[shape().head_index(layer, head)].follow(rows.of(layer, head), step.first_position);
   if (!step.decodes() || ceil_div(step.end(), options_.page) <= pages_) return;
-  chosen.resize(static_cast<size_t>(shape().kv_heads));
   for (int64_t head = 0; head < shape().kv_heads; ++head)
     choose(step, head, chosen[static_cast<size_t>(head)]);
   selection_.choose(rows, layer, options_.page, chosen);
@@ -39,10 +39,13 @@ void Quest::choose(const PolicyStep& step, int64_t head, std::vector<int32_t>& p
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   const BlockBounds& bounds = bounds_[shape().head_index(step.layer.layer, head)];
   const int64_t ratio = shape().q_heads / shape().kv_heads;
-  scores_.assign(static_cast<size_t>(bounds.blocks()), -kInfinity);
+  // As long as there is room for, so that they grow when the bounds do and not in between; what lies
+  // behind the pages there are is never among the best.
+  scores_.assign(static_cast<size_t>(bounds.room()), -kInfinity);
+  const auto scores = std::span(scores_).first(static_cast<size_t>(bounds.blocks()));
   for (int64_t h = head * ratio; h < (head + 1) * ratio; ++h)
-    bounds.raise(step.q + h * shape().k_dim, scores_);
-  scores_.back() = kInfinity;
+    bounds.raise(step.q + h * shape().k_dim, scores);
+  scores.back() = kInfinity;
   pages.resize(static_cast<size_t>(pages_));
   select_top_k(scores_, pages_, SelectOrder::kIndex, pages, scratch_);
 }

@@ -51,17 +51,16 @@ class Quest final : public CachePolicy {
   bool chooses(int64_t layer) const { return layer >= options_.dense && shape().sees_all(layer); }
   // Pages a KV head read in the last step, increasing; nothing where it read everything.
   std::span<const int32_t> chosen(int64_t layer, int64_t head) const {
-    const auto& heads = chosen_[static_cast<size_t>(layer)];
-    return heads.empty() ? std::span<const int32_t>() : heads[static_cast<size_t>(head)];
+    return chosen_[shape().head_index(layer, head)];
   }
 
  private:
   void choose(const PolicyStep& step, int64_t head, std::vector<int32_t>& pages);
 
   QuestOptions options_;
-  int64_t pages_;                                          // of the budget
-  std::vector<BlockBounds> bounds_;                        // [layers * kv_heads]
-  std::vector<std::vector<std::vector<int32_t>>> chosen_;  // [layers][kv_heads, or none]
+  int64_t pages_;                             // of the budget
+  std::vector<BlockBounds> bounds_;           // [layers * kv_heads]
+  std::vector<std::vector<int32_t>> chosen_;  // [layers * kv_heads]
   RowSelection selection_;
   std::vector<float> scores_;
   SelectScratch scratch_;
