@@ -154,7 +154,7 @@ std::string study_json(const Study& study) {
 }
 
 std::string study_result_json(const StudyResult& result) {
-  Json json = {{"error", result.error}, {"seconds", result.seconds}};
+  Json json = {{"error", result.error}, {"seconds", result.seconds}, {"looked", result.looked}};
   if (result.recall) {
     json["recall"] = written(*result.recall);
     if (result.recall->depth) json["recall"]["depth"] = *result.recall->depth;
@@ -170,7 +170,8 @@ std::string study_result_json(const StudyResult& result) {
 StudyResult parse_study_result(std::string_view text) {
   try {
     const Json json = Json::parse(text);
-    StudyResult result{.error = json.at("error"), .seconds = json.at("seconds")};
+    StudyResult result{
+        .error = json.at("error"), .seconds = json.at("seconds"), .looked = json.at("looked")};
     if (json.contains("recall")) {
       result.recall = read<RecallScore>(json["recall"]);
       if (json["recall"].contains("depth"))
