@@ -126,6 +126,10 @@ TEST(StudyJson, OneObjectForEachTaskAndMemoryWithTheKeysOfTheContract) {
   EXPECT_EQ(rows[0]["quality"]["task"], "needle");
   EXPECT_EQ(rows[0]["quality"]["scores"][0]["depth"], 0.25);
   EXPECT_EQ(rows[0]["quality"]["scores"][0]["answer"], "12345");
+  EXPECT_EQ(rows[0]["speed"].size(), 1u);
+  EXPECT_EQ(rows[0]["speed"][0]["context"], 100);
+  EXPECT_EQ(rows[0]["speed"][0]["decode_tokens_per_s"], 33.3);
+  EXPECT_TRUE(rows[1]["speed"].empty());
   EXPECT_EQ(rows[1]["error"], "too long");
   EXPECT_TRUE(rows[1]["quality"].is_null());
   EXPECT_EQ(rows[2]["memory"]["spec"], "full(dtype=f16)");

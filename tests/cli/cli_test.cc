@@ -283,7 +283,7 @@ std::vector<std::string> journal_keys(const std::string& path) {
 nlohmann::json without_times(const std::string& json) {
   auto rows = nlohmann::json::parse(json);
   for (auto& row : rows) {
-    for (const char* key : {"prefill_tokens_per_s", "decode_tokens_per_s", "seconds"})
+    for (const char* key : {"prefill_tokens_per_s", "decode_tokens_per_s", "seconds", "speed"})
       row.erase(key);
   }
   return rows;
