@@ -126,9 +126,7 @@ class Resume {
     const std::string* json = journal_->find(key);
     if (json == nullptr) return std::nullopt;
     try {
-      StudyResult result = parse_study_result(*json);
-      ++loaded_;
-      return result;
+      return parse_study_result(*json);
     } catch (const Error& error) {
       say(journal_->path() + ": " + error.what() + ": it is measured again");
       return std::nullopt;
@@ -140,9 +138,9 @@ class Resume {
   }
 
   // Once, before the work.
-  void tell(int64_t to_do) {
-    if (std::exchange(told_, true) || loaded_ == 0) return;
-    say(concat(journal_->path(), ": ", loaded_, " of ", loaded_ + to_do,
+  void tell(int64_t stored, int64_t to_do) {
+    if (std::exchange(told_, true) || stored == 0) return;
+    say(concat(journal_->path(), ": ", stored, " of ", stored + to_do,
                " parts are there from earlier, ", to_do, " to do"));
   }
 
@@ -151,7 +149,6 @@ class Resume {
     if (!quiet_) std::cerr << line << std::endl;
   }
   std::optional<Journal> journal_;
-  int64_t loaded_ = 0;
   bool quiet_, told_ = false;
 };
 
@@ -174,7 +171,9 @@ std::string input_text(const CompareOptions& options, const StudyOptions& study)
 int compare_study(const CompareOptions& options, const std::vector<StudyTask>& tasks) {
   const bool quiet = options.quiet || options.json;
   const std::string path = options.out.empty() ? options.html : options.out;
-  PromisedFile page(path);
+  // Beside a journal nothing is left lying by a kill: the page is tried out and written at the end.
+  PromisedFile page(options.html);
+  if (!options.out.empty()) AtomicFile(options.out);
   const auto engine = options.model.open();
   const StudyOptions study_of = study_options(options, tasks, *engine);
   Resume resume(options.out, options.fresh, options.quiet);
@@ -183,7 +182,7 @@ int compare_study(const CompareOptions& options, const std::vector<StudyTask>& t
   {
     std::optional<Progress> progress;
     const auto show = [&](const StudyStep& step) {
-      resume.tell(step.cells);
+      resume.tell(step.stored, step.cells);
       if (!progress) progress.emplace("compare", "tokens", step.tokens, progress_style(quiet));
       const StudyCell& cell = *step.cell;
       progress->update(
@@ -197,7 +196,7 @@ int compare_study(const CompareOptions& options, const std::vector<StudyTask>& t
                        .save = [&](const StudyCell& cell) { resume.save(cell); },
                        .progress = show});
   }
-  resume.tell(0);
+  resume.tell(std::ranges::count_if(study.cells, &StudyCell::stored), 0);
   if (options.json) {
     std::cout << study_json(study) << "\n";
   } else {
@@ -207,10 +206,12 @@ int compare_study(const CompareOptions& options, const std::vector<StudyTask>& t
     }
     std::cout << std::flush;
   }
-  if (page) {
+  if (!path.empty()) {
     ReportInfo info = report_info(options, *engine);
     info.input = input_text(options, study_of);
-    page.save(study_html(study, engine->tokenizer(), info));
+    const std::string html = study_html(study, engine->tokenizer(), info);
+    page.save(html);
+    if (!options.out.empty()) write_file_atomically(options.out, html);
     if (!options.quiet) std::cerr << "report: " << path << std::endl;
   }
   if (study.interrupted) return 130;

@@ -15,8 +15,7 @@ constexpr const char* kIntro =
     "Below is a list of words. Some of them come up much more often than the others. Remember "
     "those, for there is a question about them at the end.\n\nWords:";
 constexpr const char* kQuestion =
-    "\n\nWhich three words come up most often in the list? The three most common words, the "
-    "commonest first, are";
+    "\n\nWhich three words come up most often in the list? The commonest first.\n\nWords:";
 constexpr int64_t kFewestWords = 24, kCommon = 3;
 constexpr std::array<int64_t, kCommon> kShares = {5, 4, 3};  // of 24
 constexpr std::array<const char*, 48> kWords = {

@@ -61,6 +61,8 @@ std::string kept_summary(const KeptTokens& kept) {
     if (share < layer_share(kept, least)) least = layer;
     if (share > layer_share(kept, most)) most = layer;
   }
+  if (layer_share(kept, most) - layer_share(kept, least) < 1e-9)
+    return concat("Holds ", percent(all), " of the rows of every layer.");
   return concat("Holds ", percent(all), " of all rows; layer ", least, " the least with ",
                 percent(layer_share(kept, least)), ", layer ", most, " the most with ",
                 percent(layer_share(kept, most)), ".");

@@ -52,6 +52,9 @@ TEST(KeptSummary, NamesTheLayersWithLeastAndMost) {
   EXPECT_EQ(kept_summary(example()),
             "Holds 58.3 % of all rows; layer 1 the least with 33.3 %, layer 0 the most with "
             "83.3 %.");
+  KeptTokens even = example();
+  even.of_bin = {2, 0, 1, 0, 1, 2};
+  EXPECT_EQ(kept_summary(even), "Holds 50.0 % of the rows of every layer.");
 }
 
 TEST(KeptText, IsTheTextInRunsOfEqualStrengthEscaped) {

@@ -27,7 +27,7 @@ svg{display:block;width:100%;height:auto}
 svg.key{display:inline-block;width:34px;height:16px;flex:none;vertical-align:-3px}
 svg text{font:13.5px system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;fill:var(--ink)}
 svg text.tick{font-size:13px;fill:var(--muted)}
-svg text.name{font-weight:500;font-size:13px}
+svg text.name{font-weight:500;font-size:13px;paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}
 line.grid{stroke:var(--grid)}
 line.axis{stroke:var(--muted)}
 line.leader{stroke:var(--muted);stroke-width:.8}

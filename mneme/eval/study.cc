@@ -79,6 +79,7 @@ class Runner {
     const StudyStep step{.cell = &cell,
                          .cells_done = cells_done_,
                          .cells = cells_,
+                         .stored = std::ssize(study_.cells) - cells_,
                          .tokens_done = tokens_done_ + std::min(done, cell.tokens),
                          .tokens = tokens_};
     if (hooks_.progress && !hooks_.progress(step)) study_.interrupted = true;
@@ -142,6 +143,9 @@ void Runner::prepare() {
                      .shown = shown_ == i};
       cell.key = key_of(cell, one);
       if (hooks_.load) cell.result = hooks_.load(cell.key);
+      // It was not looked which tokens are kept when another prompt was the one to be shown.
+      if (cell.shown && cell.result && !cell.result->looked && cell.result->error.empty())
+        cell.result.reset();
       cell.stored = cell.result.has_value();
       if (!cell.stored) {
         ++cells_;
@@ -189,7 +193,7 @@ std::string Runner::key_of(const StudyCell& cell, const StudyCase& one) const {
     add_tokens(one.recall.prompt);
     add_tokens(one.recall.expected);
   }
-  hash.add_text(concat(options_.budget_bytes, " ", options_.chunk, " ", cell.shown));
+  hash.add_text(concat(options_.budget_bytes, " ", options_.chunk));
   return hash.text();
 }
 
@@ -202,7 +206,11 @@ void Runner::measure(StudyCell& cell) {
   };
   StudyResult result;
   MemoryVisitor visit;
-  if (cell.shown) visit = [&](const SequenceMemory& memory) { result.kept = kept_tokens(memory); };
+  if (cell.shown)
+    visit = [&](const SequenceMemory& memory) {
+      result.kept = kept_tokens(memory);
+      result.looked = true;
+    };
   const size_t index = static_cast<size_t>(&cell - study_.cells.data()) / study_.memories.size();
   const RecallCase& recall = cases_[index].recall;
   if (!tell(cell, 0)) return;

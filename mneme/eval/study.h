@@ -63,7 +63,8 @@ struct StudyResult {
   double seconds = 0;
   std::optional<RecallScore> recall;      // of a recall task
   std::optional<ContinuationScore> text;  // of a text task
-  std::optional<KeptTokens> kept;         // of the prompt that is shown
+  bool looked = false;                    // at which tokens are kept: the prompt is shown
+  std::optional<KeptTokens> kept;         // where it was looked, and some are not
 };
 
 struct StudyCell {
@@ -92,7 +93,8 @@ struct Study {
 struct StudyStep {
   const StudyCell* cell = nullptr;
   int64_t cells_done = 0, cells = 0;    // of those this run has to do
-  int64_t tokens_done = 0, tokens = 0;  // the same in tokens
+  int64_t stored = 0;                   // those it has not: their results were loaded
+  int64_t tokens_done = 0, tokens = 0;  // of what it has to do
 };
 
 struct StudyHooks {

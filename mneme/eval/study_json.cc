@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "mneme/core/error.h"
 #include "mneme/eval/study_summary.h"
@@ -119,6 +120,23 @@ Json text_json(const Study& study, StudyTask task, const ContinuationScore& scor
   return json;
 }
 
+// A point for every length of the task's cases that this memory has done.
+Json speed_json(const Study& study, StudyTask task, size_t memory) {
+  std::set<int64_t> lengths;
+  for (const StudyCell& cell : study.cells) {
+    if (cell.task == task) lengths.insert(cell.length);
+  }
+  Json speed = Json::array();
+  for (const int64_t length : lengths) {
+    const StudySummary part = summarise(study, task, memory, length);
+    if (part.cases == 0) continue;
+    speed.push_back({{"context", length},
+                     {"prefill_tokens_per_s", part.prefill_rate},
+                     {"decode_tokens_per_s", part.decode_rate}});
+  }
+  return speed;
+}
+
 Json row_json(const Study& study, StudyTask task, size_t memory) {
   const StudySummary summary = summarise(study, task, memory);
   Json quality = nullptr;
@@ -137,7 +155,7 @@ Json row_json(const Study& study, StudyTask task, size_t memory) {
                  {"logical_bytes", summary.logical_bytes},
                  {"peak_bytes", summary.peak_bytes}}},
                {"quality", std::move(quality)},
-               {"speed", Json::array()}};
+               {"speed", speed_json(study, task, memory)}};
   if (!summary.error.empty()) json["error"] = summary.error;
   return json;
 }
@@ -154,7 +172,7 @@ std::string study_json(const Study& study) {
 }
 
 std::string study_result_json(const StudyResult& result) {
-  Json json = {{"error", result.error}, {"seconds", result.seconds}};
+  Json json = {{"error", result.error}, {"seconds", result.seconds}, {"looked", result.looked}};
   if (result.recall) {
     json["recall"] = written(*result.recall);
     if (result.recall->depth) json["recall"]["depth"] = *result.recall->depth;
@@ -170,7 +188,8 @@ std::string study_result_json(const StudyResult& result) {
 StudyResult parse_study_result(std::string_view text) {
   try {
     const Json json = Json::parse(text);
-    StudyResult result{.error = json.at("error"), .seconds = json.at("seconds")};
+    StudyResult result{
+        .error = json.at("error"), .seconds = json.at("seconds"), .looked = json.at("looked")};
     if (json.contains("recall")) {
       result.recall = read<RecallScore>(json["recall"]);
       if (json["recall"].contains("depth"))

@@ -28,6 +28,7 @@ StudyResult recall_result() {
                                 .resident_bytes = 10,
                                 .logical_bytes = 20,
                                 .peak_bytes = 15},
+          .looked = true,
           .kept = KeptTokens{.layers = 1,
                              .heads = 2,
                              .tokens = 3,
@@ -62,6 +63,7 @@ TEST(StudyResultJson, IsReadBackAsItWas) {
   EXPECT_EQ(recall.recall->depth, 0.25);
   EXPECT_EQ(recall.recall->greedy, "half \xEF\xBF\xBD");
   EXPECT_EQ(recall.kept, recall_result().kept);
+  EXPECT_TRUE(recall.looked);
   EXPECT_FALSE(recall.text.has_value());
   for (const StudyResult& result : {recall_result(), text_result(), StudyResult{.error = "no"}}) {
     const std::string text = study_result_json(result);
@@ -83,11 +85,12 @@ TEST(StudyResultJson, RefusesWhatIsNone) {
     }
     return "accepted";
   };
-  for (const char* bad :
-       {"", "{", "[]", "{}", "7", R"({"error":"","seconds":"x"})",
-        R"({"error":"","seconds":1,"recall":{}})", R"({"error":"","seconds":1,"text":[]})"})
+  for (const char* bad : {"", "{", "[]", "{}", "7", R"({"error":"","seconds":"x"})",
+                          R"({"error":"","seconds":1,"looked":false,"recall":{}})",
+                          R"({"error":"","seconds":1,"looked":false,"text":[]})"})
     EXPECT_THAT(message(bad), HasSubstr("stored result: ")) << bad;
-  EXPECT_THAT(message(R"({"error":"","seconds":1})"), HasSubstr("neither a score nor an error"));
+  EXPECT_THAT(message(R"({"error":"","seconds":1,"looked":false})"),
+              HasSubstr("neither a score nor an error"));
   for (const char* change : {R"("bins":3)", R"("bins":0)", R"("layers":2)", R"("tokens":4)",
                              R"("layers":9223372036854775807)"}) {
     std::string text = study_result_json(recall_result());
@@ -123,6 +126,10 @@ TEST(StudyJson, OneObjectForEachTaskAndMemoryWithTheKeysOfTheContract) {
   EXPECT_EQ(rows[0]["quality"]["task"], "needle");
   EXPECT_EQ(rows[0]["quality"]["scores"][0]["depth"], 0.25);
   EXPECT_EQ(rows[0]["quality"]["scores"][0]["answer"], "12345");
+  EXPECT_EQ(rows[0]["speed"].size(), 1u);
+  EXPECT_EQ(rows[0]["speed"][0]["context"], 100);
+  EXPECT_EQ(rows[0]["speed"][0]["decode_tokens_per_s"], 33.3);
+  EXPECT_TRUE(rows[1]["speed"].empty());
   EXPECT_EQ(rows[1]["error"], "too long");
   EXPECT_TRUE(rows[1]["quality"].is_null());
   EXPECT_EQ(rows[2]["memory"]["spec"], "full(dtype=f16)");

@@ -175,6 +175,37 @@ TEST_F(StudyTest, KeptTokensAreSeenOnOnePromptOnly) {
     maps += cell.result->kept.has_value();
   }
   EXPECT_EQ(maps, 2);
+
+  // With a longer prompt to be shown, what is stored serves as before; only that prompt is looked at.
+  std::map<std::string, StudyResult> stored;
+  for (const StudyCell& cell : study.cells) stored[cell.key] = *cell.result;
+  all.recall.lengths = {560, 600, 640};
+  int64_t to_do = 0, again = 0;
+  const Study longer = run(all, {.load = [&](const std::string& key) -> std::optional<StudyResult> {
+                                   if (!stored.contains(key)) return std::nullopt;
+                                   return stored[key];
+                                 },
+                                 .progress =
+                                     [&](const StudyStep& step) {
+                                       to_do = step.cells;
+                                       return true;
+                                     }});
+  EXPECT_EQ(to_do, 3 * 3 + 3);
+  for (const StudyCell& cell : longer.cells) stored[cell.key] = *cell.result;
+  for (const StudyCell& cell : run(all, {.load =
+                                             [&](const std::string& key) {
+                                               return std::optional<StudyResult>(stored[key]);
+                                             }})
+                                   .cells)
+    EXPECT_TRUE(cell.stored);
+  all.recall.lengths = {560};
+  for (const StudyCell& cell :
+       run(all, {.load = [&](const std::string& key) -> std::optional<StudyResult> {
+             return stored[key];
+           }})
+           .cells)
+    again += !cell.stored;
+  EXPECT_EQ(again, 3);  // the three memories on the prompt that was not shown before
   EXPECT_EQ(study.shown.size(), 600u);
   StudyOptions text = options({StudyTask::kPerplexity}, {"tova(budget=0.2)"});
   text.keep_maps = true;

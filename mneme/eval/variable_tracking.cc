@@ -72,13 +72,13 @@ std::vector<RecallCase> variable_tracking_cases(const Tokenizer& tokenizer,
               {first + (1 - first) * share, " VAR " + name + " = " + holds + "."});
           holds = name;
           if (i > 0) continue;
-          text.answer += (hop > 0 ? ", " : "") + name;
+          text.answer += (hop > 0 ? ", VAR " : "") + name;
           parts.push_back(name);
         }
         if (i == 0)
           text.question = "\n\nWhich variables hold the value " + value +
                           "? In the order of their assignment, the variables that hold the value " +
-                          value + " are";
+                          value + " are VAR";
       }
       RecallCase recall = recall_case("vartrack", tokenizer, text, filler, length);
       recall.depth = depth;

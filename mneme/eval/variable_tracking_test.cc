@@ -43,7 +43,7 @@ TEST(VariableTrackingCases, TheAnswerIsTheChainThatHoldsTheValue) {
       int64_t links = 0;
       for (const std::string& name : order) {
         if (holds[name] != question[1]) continue;
-        expected += (expected.empty() ? " " : ", ") + name;
+        expected += (expected.empty() ? " " : ", var ") + name;
         ++links;
       }
       EXPECT_EQ(links, chain.hops + 1);
