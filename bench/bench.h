@@ -122,9 +122,10 @@ class Report {
 
   void finish() {
     const MachineLimits& machine = limits();
-    std::printf("%s: %d threads, %s, FMA %.1f GFLOP/s, read %.1f GB/s, copy %.1f GB/s\n",
-                name_.c_str(), machine.threads, machine.simd.c_str(), machine.fma_gflops,
-                machine.read_gb_per_s, machine.copy_gb_per_s);
+    std::printf(
+        "%s: %d threads, %s, FMA %.1f GFLOP/s, bf16 %.1f GFLOP/s, read %.1f GB/s, copy %.1f GB/s\n",
+        name_.c_str(), machine.threads, machine.simd.c_str(), machine.fma_gflops,
+        machine.bf16_gflops, machine.read_gb_per_s, machine.copy_gb_per_s);
     print_table();
     if (json_path_.empty()) return;
     nlohmann::ordered_json report;
@@ -132,6 +133,7 @@ class Report {
     report["machine"] = {{"threads", machine.threads},
                          {"simd", machine.simd},
                          {"fma_gflops", machine.fma_gflops},
+                         {"bf16_gflops", machine.bf16_gflops},
                          {"read_gb_per_s", machine.read_gb_per_s},
                          {"copy_gb_per_s", machine.copy_gb_per_s}};
     report["rows"] = rows_;
@@ -145,6 +147,7 @@ class Report {
  private:
   static MachineLimits larger(MachineLimits a, const MachineLimits& b) {
     a.fma_gflops = std::max(a.fma_gflops, b.fma_gflops);
+    a.bf16_gflops = std::max(a.bf16_gflops, b.bf16_gflops);
     a.read_gb_per_s = std::max(a.read_gb_per_s, b.read_gb_per_s);
     a.copy_gb_per_s = std::max(a.copy_gb_per_s, b.copy_gb_per_s);
     return a;

@@ -13,6 +13,7 @@ void run(Report& report) {
     report.row({{"threads", threads},
                 {"simd", limits.simd},
                 {"fma_gflops", limits.fma_gflops},
+                {"bf16_gflops", limits.bf16_gflops},
                 {"read_gb_per_s", limits.read_gb_per_s},
                 {"copy_gb_per_s", limits.copy_gb_per_s}});
   }

@@ -1,6 +1,6 @@
 // Speed of the products with weights as a model runs them (models/linear.h): the form "file" (packed
 // tiles, byte dot products) and the form "float" (float32 products from the file's blocks). Many rows
-// against the rate of float32 multiply-adds, one row against the rates of reading and of copying
+// against the rates of float32 and of the best multiply-adds, one row against those of reading and copying
 // memory, measured around each. Each product is first compared with the float64 one.
 #include <cmath>
 #include <memory>
@@ -78,7 +78,8 @@ void many_rows(Report& report, ThreadPool& pool, DType dtype, int64_t out, int64
                 {"rows: out x in", case_text(kRows, out, in)},
                 {"median ms", time.median_s * 1e3},
                 {"GFLOP/s", gflop / time.median_s},
-                {"of f32 peak", gflop / time.median_s / report.limits().fma_gflops}});
+                {"of f32 peak", gflop / time.median_s / report.limits().fma_gflops},
+                {"of best peak", gflop / time.median_s / report.limits().best_gflops()}});
     const auto bytes = static_cast<double>(weight.view().bytes + 4 * kRows * (in + out));
     report.kernel(concat(dtype_name(dtype), " ", form.name, " product ", case_text(kRows, out, in)),
                   1e9 * gflop, bytes, time.median_s);

@@ -43,6 +43,31 @@ float FmaChains(int64_t rounds) {
   return hn::GetLane(hn::SumOfLanes(d, sum));
 }
 
+#if HWY_TARGET == HWY_AVX3
+int64_t Bf16FlopsPerRound() { return 2 * FmaFlopsPerRound(); }
+
+float Bf16Chains(int64_t rounds) {
+  const F32 d;
+  // Pairs of small bf16 numbers in every lane.
+  const auto pairs = hn::BitCast(d, hn::Set(hn::RebindToUnsigned<F32>(), 0x3a833a83u));
+  const auto step = [&](hn::Vec<F32>& sum) HWY_ATTR {
+    // Not an intrinsic: those need the instruction set switched on for the whole function.
+    asm("vdpbf16ps %1, %1, %0" : "+v"(sum.raw) : "v"(pairs.raw));
+  };
+  auto a = hn::Zero(d), b = a, c = a, e = a, f = a, g = a, h = a, i = a, j = a, k = a;
+  for (int64_t round = 0; round < rounds; ++round) {
+    step(a), step(b), step(c), step(e), step(f);
+    step(g), step(h), step(i), step(j), step(k);
+  }
+  const auto sum = hn::Add(hn::Add(hn::Add(a, b), hn::Add(c, e)),
+                           hn::Add(hn::Add(f, g), hn::Add(hn::Add(h, i), hn::Add(j, k))));
+  return hn::GetLane(hn::SumOfLanes(d, sum));
+}
+#else
+int64_t Bf16FlopsPerRound() { return 0; }
+float Bf16Chains(int64_t) { return 0; }
+#endif
+
 float ReadSum(const float* from, int64_t n) {
   const F32 d;
   const int64_t lanes = static_cast<int64_t>(hn::Lanes(d));
@@ -84,12 +109,15 @@ HWY_AFTER_NAMESPACE();
 #include "bench/bench.h"
 #include "mneme/core/error.h"
 #include "mneme/core/thread_pool.h"
+#include "mneme/kernels/flash_plan.h"
 
 namespace mneme::bench {
 namespace {
 
 HWY_EXPORT(FmaFlopsPerRound);
 HWY_EXPORT(FmaChains);
+HWY_EXPORT(Bf16FlopsPerRound);
+HWY_EXPORT(Bf16Chains);
 HWY_EXPORT(ReadSum);
 HWY_EXPORT(CopyFloats);
 HWY_EXPORT(SimdName);
@@ -102,6 +130,10 @@ constexpr int64_t kFloatsPerThread = int64_t{32} << 20;  // 128 MiB, past a shar
 
 int64_t fma_flops_per_round() { return HWY_DYNAMIC_DISPATCH(FmaFlopsPerRound)(); }
 float fma_chains(int64_t rounds) { return HWY_DYNAMIC_DISPATCH(FmaChains)(rounds); }
+int64_t bf16_flops_per_round() {
+  return machine_multiplies_bf16() ? HWY_DYNAMIC_DISPATCH(Bf16FlopsPerRound)() : 0;
+}
+float bf16_chains(int64_t rounds) { return HWY_DYNAMIC_DISPATCH(Bf16Chains)(rounds); }
 float read_sum(const float* from, int64_t n) { return HWY_DYNAMIC_DISPATCH(ReadSum)(from, n); }
 void copy_floats(const float* from, int64_t n, float* to) {
   HWY_DYNAMIC_DISPATCH(CopyFloats)(from, n, to);
@@ -119,6 +151,12 @@ MachineLimits measure_limits(int threads) {
       kRuns, [&] { pool.run(threads, [&](int64_t, int) { keep(fma_chains(kFmaRounds)); }); });
   limits.fma_gflops =
       static_cast<double>(threads * kFmaRounds * fma_flops_per_round()) / fma.min_s / 1e9;
+
+  if (const int64_t flops = bf16_flops_per_round(); flops > 0) {
+    const Timing bf16 = time_runs(
+        kRuns, [&] { pool.run(threads, [&](int64_t, int) { keep(bf16_chains(kFmaRounds)); }); });
+    limits.bf16_gflops = static_cast<double>(threads * kFmaRounds * flops) / bf16.min_s / 1e9;
+  }
 
   std::vector<std::vector<float>> from(static_cast<size_t>(threads)), to(from.size());
   pool.run(threads, [&](int64_t task, int) {  // touched where they are used
