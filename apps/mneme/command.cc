@@ -2,9 +2,12 @@
 
 #include <array>
 #include <atomic>
+#include <cerrno>
 #include <charconv>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -108,5 +111,21 @@ Progress::Style progress_style(bool quiet) {
 bool interrupted() { return interrupt_seen.load(); }
 
 void watch_interrupts() { std::signal(SIGINT, on_interrupt); }
+
+int run_command(CLI::App& app, int argc, char** argv, const Action& action) {
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& success) {  // --help, --version
+    return app.exit(success);
+  } catch (const CLI::ParseError& error) {
+    app.exit(error, std::cout, std::cerr);
+    return kBadInput;
+  }
+  watch_interrupts();
+  const int code = action();
+  std::cout.flush();
+  if (!std::cout || std::fflush(stdout) != 0) fail("standard output: ", std::strerror(errno));
+  return code;
+}
 
 }  // namespace mneme::app

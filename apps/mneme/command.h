@@ -19,6 +19,8 @@ namespace mneme::app {
 
 using Action = std::function<int()>;
 
+inline constexpr int kBadInput = 2;
+
 // One function a subcommand, each in the file of its name.
 void add_run(CLI::App& app, Action& action);
 void add_chat(CLI::App& app, Action& action);
@@ -33,6 +35,10 @@ void add_inspect(CLI::App& app, Action& action);
 void add_tokenize(CLI::App& app, Action& action);
 void add_check(CLI::App& app, Action& action);
 void add_profile(CLI::App& app, Action& action);
+
+// Parses, runs the action that was chosen and flushes what it printed. Returns the exit code; throws
+// Error where standard output cannot be written.
+int run_command(CLI::App& app, int argc, char** argv, const Action& action);
 
 // --model and --threads, as every command that runs a model takes them.
 struct ModelOptions {

@@ -1,7 +1,5 @@
 // mneme: run a language model under a memory you choose. One file a subcommand; this one parses,
 // dispatches and turns every failure into one line and an exit code.
-#include <cstdio>
-#include <cstring>
 #include <exception>
 #include <iostream>
 #include <new>
@@ -11,8 +9,6 @@
 
 namespace mneme::app {
 namespace {
-
-constexpr int kBadInput = 2;
 
 int run(int argc, char** argv) {
   CLI::App app{
@@ -28,19 +24,7 @@ int run(int argc, char** argv) {
         add_list, add_explain, add_inspect, add_tokenize, add_check}) {
     add(app, action);
   }
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& success) {  // --help, --version
-    return app.exit(success);
-  } catch (const CLI::ParseError& error) {
-    app.exit(error, std::cout, std::cerr);
-    return kBadInput;
-  }
-  watch_interrupts();
-  const int code = action();
-  std::cout.flush();
-  if (!std::cout || std::fflush(stdout) != 0) fail("standard output: ", std::strerror(errno));
-  return code;
+  return run_command(app, argc, argv, action);
 }
 
 }  // namespace

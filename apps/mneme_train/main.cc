@@ -1,6 +1,4 @@
 // mneme-train: what of the command line needs torch; `mneme train ...` runs it.
-#include <cstdio>
-#include <cstring>
 #include <exception>
 #include <iostream>
 
@@ -11,26 +9,12 @@
 namespace mneme::app {
 namespace {
 
-constexpr int kBadInput = 2;
-
 int run(int argc, char** argv) {
   CLI::App app{"Train parts of a memory beside a frozen model.", "mneme train"};
   app.require_subcommand(1);
   Action action;
   add_train_router(app, action);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::Success& success) {
-    return app.exit(success);
-  } catch (const CLI::ParseError& error) {
-    app.exit(error, std::cout, std::cerr);
-    return kBadInput;
-  }
-  watch_interrupts();
-  const int code = action();
-  std::cout.flush();
-  if (!std::cout || std::fflush(stdout) != 0) fail("standard output: ", std::strerror(errno));
-  return code;
+  return run_command(app, argc, argv, action);
 }
 
 }  // namespace

@@ -98,10 +98,7 @@ void AlisaMemory::attend_text(const LayerStep& step, ThreadPool& pool) {
   Layer& layer = at(step.layer);
   const int64_t end = length_ + step_.tokens, window = window_of(step.layer);
   const int64_t first = window == 0 ? 0 : std::max<int64_t>(0, length_ - window + 1);
-  const RowFormat format{
-      .encoding = options_.dtype == DType::kF16 ? RowEncoding::kF16 : RowEncoding::kF32,
-      .k_dim = shape_.k_dim,
-      .v_dim = shape_.v_dim};
+  const RowFormat format = page_format();
   AlisaPages pages{
       .attention = {.format = format,
                     .q_heads = shape_.q_heads,

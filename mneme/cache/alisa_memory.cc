@@ -42,11 +42,8 @@ AlisaMemory::AlisaMemory(std::string spec, MemoryShape shape, AlisaOptions optio
               .slow_bits = options_.slow_bits} {
   layout_.validate();
   fast_store_ = BlockStore::in_memory(layout_.fast_bytes());
-  slow_store_ = !options_.in_file
-                    ? BlockStore::in_memory(layout_.slow_bytes())
-                    : BlockStore::in_file(
-                          options_.folder.empty() ? BlockStore::default_folder() : options_.folder,
-                          layout_.slow_bytes());
+  slow_store_ = !options_.in_file ? BlockStore::in_memory(layout_.slow_bytes())
+                                  : BlockStore::in_file(options_.folder, layout_.slow_bytes());
   for (int64_t layer = 0; layer < shape_.layers(); ++layer) layers_.push_back(new_layer());
 }
 
@@ -121,9 +118,7 @@ std::unique_ptr<SequenceMemory> AlisaMemory::make_pass(int64_t tokens, int64_t f
   for (int64_t layer = 0; layer < shape_.layers(); ++layer)
     lists.push_back(shape_.sees_all(layer) ? missing(at(layer), decodes(tokens, following))
                                            : std::vector<int32_t>());
-  const RowFormat format{.encoding =
-                             options_.dtype == DType::kF16 ? RowEncoding::kF16 : RowEncoding::kF32};
-  return std::make_unique<PagedMemory>("replay of " + spec_, format,
+  return std::make_unique<PagedMemory>("replay of " + spec_, page_format(),
                                        std::make_unique<KeepListed>(shape_, std::move(lists)),
                                        false, nullptr);
 }
@@ -189,13 +184,9 @@ StepPlan AlisaMemory::plan(int64_t tokens, int64_t following) const {
   if (fresh(plan)) {
     plan.settled_bytes = predict_bytes(end);
     // One layer whole: as it is written, and in pages to be attended to.
-    const RowFormat format{
-        .encoding = options_.dtype == DType::kF16 ? RowEncoding::kF16 : RowEncoding::kF32,
-        .k_dim = shape_.k_dim,
-        .v_dim = shape_.v_dim};
     plan.resident_bytes =
         plan.settled_bytes + layers_.front().tokens.bytes_of(blocks, 0) +
-        shape_.kv_heads * PagedRows::bytes_for_pages(format, ceil_div(tokens, kPageRows));
+        shape_.kv_heads * PagedRows::bytes_for_pages(page_format(), ceil_div(tokens, kPageRows));
   } else {
     const int64_t queries = std::min(tokens, half_window(end, options_.ratio) + 1);
     for (int64_t layer = 0; layer < shape_.layers(); ++layer) {

@@ -22,6 +22,7 @@
 #include "mneme/cache/attention_history.h"
 #include "mneme/cache/prefix_replay.h"
 #include "mneme/cache/tiered_tokens.h"
+#include "mneme/kernels/row_page.h"
 
 namespace mneme {
 
@@ -99,6 +100,12 @@ class AlisaMemory final : public SequenceMemory, public PrefixReplay {
   const Layer& at(int64_t layer) const { return layers_[static_cast<size_t>(layer)]; }
   Layer new_layer() const;
   RowListAttention rows() const { return layout_.rows; }
+  // Of rows of the fast tier in pages, for dense attention.
+  RowFormat page_format() const {
+    return {.encoding = options_.dtype == DType::kF16 ? RowEncoding::kF16 : RowEncoding::kF32,
+            .k_dim = shape_.k_dim,
+            .v_dim = shape_.v_dim};
+  }
   int64_t window_of(int64_t layer) const { return shape_.windows[static_cast<size_t>(layer)]; }
   static bool decodes(int64_t tokens, int64_t following) { return tokens == 1 && following == 0; }
   static bool decodes(const StepPlan& step) { return decodes(step.tokens, step.following); }

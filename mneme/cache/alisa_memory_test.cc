@@ -38,15 +38,7 @@ const AlisaMemory& alisa(const SequenceMemory& memory) {
 }
 
 StepRows rows_at(int64_t layer, int64_t first, int64_t tokens) {
-  StepRows all;
-  for (int64_t position = first; position < first + tokens; ++position) {
-    Rng rng(static_cast<uint64_t>(position * 100 + layer));
-    const StepRows one = testing::random_rows(kShape, 1, rng);
-    all.q.insert(all.q.end(), one.q.begin(), one.q.end());
-    all.k.insert(all.k.end(), one.k.begin(), one.k.end());
-    all.v.insert(all.v.end(), one.v.begin(), one.v.end());
-  }
-  return all;
+  return testing::rows_at(kShape, layer, first, tokens);
 }
 
 std::vector<float> step(SequenceMemory& memory, int64_t tokens, int64_t following = 0,

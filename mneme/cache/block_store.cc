@@ -125,7 +125,7 @@ std::shared_ptr<BlockStore> BlockStore::in_memory(int64_t block_bytes) {
 }
 
 std::shared_ptr<BlockStore> BlockStore::in_file(const std::string& folder, int64_t block_bytes) {
-  return std::make_shared<FileStore>(folder, block_bytes);
+  return std::make_shared<FileStore>(folder.empty() ? default_folder() : folder, block_bytes);
 }
 
 std::string BlockStore::default_folder() { return std::filesystem::temp_directory_path().string(); }

@@ -17,7 +17,7 @@ class BlockStore {
 
   // block_bytes > 0 each.
   static std::shared_ptr<BlockStore> in_memory(int64_t block_bytes);
-  // Throws Error naming the folder when no file can be made there.
+  // An empty folder is default_folder(). Throws Error naming the folder when no file can be made there.
   static std::shared_ptr<BlockStore> in_file(const std::string& folder, int64_t block_bytes);
   // Where files go that nobody names a folder for: TMPDIR, or the system's.
   static std::string default_folder();

@@ -78,11 +78,7 @@ LandmarkMemory::LandmarkMemory(std::string spec, MemoryShape shape, LandmarkOpti
   layout_.validate();
   const int64_t block_bytes = checked_mul(shape_.kv_heads, layout_.bytes(), "landmark memory");
   memory_ = BlockStore::in_memory(block_bytes);
-  store_ = !options_.in_file
-               ? memory_
-               : BlockStore::in_file(
-                     options_.folder.empty() ? BlockStore::default_folder() : options_.folder,
-                     block_bytes);
+  store_ = !options_.in_file ? memory_ : BlockStore::in_file(options_.folder, block_bytes);
   for (int64_t layer = 0; layer < shape_.layers(); ++layer)
     layers_.emplace_back(layout_, shape_.kv_heads, fetches(layer), memory_, store_);
 }

@@ -28,8 +28,7 @@ int64_t ChannelQuant::lambda_offset() const {
 int64_t ChannelQuant::bytes() const { return lambda_offset() + channels * 8; }
 
 void ChannelQuant::quantize(const float* x, std::byte* block) const {
-  constexpr uint32_t kInfinity = 0x7f800000u;
-  MNEME_CHECK(largest_magnitude(x, tokens * channels) < kInfinity,
+  MNEME_CHECK(storable(DType::kF32, x, tokens * channels),
               "channel quantisation: a number is not finite");
   const double top = bits == 8 ? 255 : 15, levels = published_zero ? top + 1 : top;
   auto* const codes = reinterpret_cast<uint8_t*>(block);

@@ -11,9 +11,7 @@
 namespace mneme {
 namespace {
 
-constexpr int64_t kOverhang = 16;            // elements of the widest vector of floats
-constexpr uint32_t kInfinity = 0x7f800000u;  // bits of the float
-constexpr uint32_t kTooLargeForF16 = 0x477ff000u;
+constexpr int64_t kOverhang = 16;  // elements of the widest vector of floats
 
 float stored(DType dtype, const std::byte* from) {
   if (dtype == DType::kF16) {
@@ -51,10 +49,8 @@ int64_t RowBlock::bytes() const {
 }
 
 void RowBlock::write_row(int64_t row, const float* k, const float* v, std::byte* block) const {
-  const uint32_t limit = dtype == DType::kF16 ? kTooLargeForF16 : kInfinity;
-  MNEME_CHECK(
-      largest_magnitude(k, k_dim) < limit && (v_dim == 0 || largest_magnitude(v, v_dim) < limit),
-      "row ", row, " of a block holds a number that ", dtype_name(dtype), " cannot store");
+  MNEME_CHECK(storable(dtype, k, k_dim) && (v_dim == 0 || storable(dtype, v, v_dim)), "row ", row,
+              " of a block holds a number that ", dtype_name(dtype), " cannot store");
   const int64_t size = element_bytes();
   for (int64_t i = 0; i < k_dim; ++i) store(dtype, k[i], block + (i * rows + row) * size);
   std::byte* const values = block + key_bytes() + row * v_dim * size;

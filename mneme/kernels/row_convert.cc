@@ -65,6 +65,12 @@ uint32_t largest_magnitude(const float* x, int64_t n) {
   return HWY_DYNAMIC_DISPATCH(LargestMagnitude)(x, n);
 }
 
+bool storable(DType dtype, const float* x, int64_t n) {
+  constexpr uint32_t kInfinity = 0x7f800000u;        // bits of the float
+  constexpr uint32_t kTooLargeForF16 = 0x477ff000u;  // the first that rounds to no f16
+  return largest_magnitude(x, n) < (dtype == DType::kF16 ? kTooLargeForF16 : kInfinity);
+}
+
 void floats_to_f16(const float* x, int64_t n, uint16_t* bits) {
   HWY_DYNAMIC_DISPATCH(FloatsToF16)(x, n, bits);
 }

@@ -201,11 +201,9 @@ constexpr int64_t kSplitTokens = 256;
 int64_t padded(int64_t floats) { return ceil_div(floats, kFewLanes) * kFewLanes; }
 
 void store_row(const RowListAttention& config, const float* row, int64_t dim, std::byte* to) {
-  constexpr uint32_t kInfinity = 0x7f800000u, kTooLargeForF16 = 0x477ff000u;
-  const bool half = config.dtype == DType::kF16;
-  MNEME_CHECK(largest_magnitude(row, dim) < (half ? kTooLargeForF16 : kInfinity),
-              "a row holds a number that ", dtype_name(config.dtype), " cannot store");
-  if (half) {
+  MNEME_CHECK(storable(config.dtype, row, dim), "a row holds a number that ",
+              dtype_name(config.dtype), " cannot store");
+  if (config.dtype == DType::kF16) {
     floats_to_f16(row, dim, reinterpret_cast<uint16_t*>(to));
   } else {
     std::memcpy(to, row, static_cast<size_t>(dim) * sizeof(float));

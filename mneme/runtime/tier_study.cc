@@ -88,11 +88,8 @@ ReadCost read_cost(Decoding& run) {
 double load_seconds(const TierLayout& layout, const AlisaOptions& options) {
   constexpr int64_t kBlocks = 16;
   const auto fast = BlockStore::in_memory(layout.fast_bytes());
-  const auto slow = options.in_file
-                        ? BlockStore::in_file(options.folder.empty() ? BlockStore::default_folder()
-                                                                     : options.folder,
-                                              layout.slow_bytes())
-                        : BlockStore::in_memory(layout.slow_bytes());
+  const auto slow = options.in_file ? BlockStore::in_file(options.folder, layout.slow_bytes())
+                                    : BlockStore::in_memory(layout.slow_bytes());
   TieredTokens tokens(layout, fast, slow);
   const RowListAttention& rows = layout.rows;
   const int64_t count = kBlocks * layout.block;

@@ -32,6 +32,20 @@ inline StepRows random_rows(const MemoryShape& shape, int64_t tokens, Rng& rng) 
   return rows;
 }
 
+// Rows of one layer that depend on their positions alone, so that a text can be read in one step, in
+// parts or twice.
+inline StepRows rows_at(const MemoryShape& shape, int64_t layer, int64_t first, int64_t tokens) {
+  StepRows all;
+  for (int64_t position = first; position < first + tokens; ++position) {
+    Rng rng(static_cast<uint64_t>(position * 100 + layer));
+    const StepRows one = random_rows(shape, 1, rng);
+    all.q.insert(all.q.end(), one.q.begin(), one.q.end());
+    all.k.insert(all.k.end(), one.k.begin(), one.k.end());
+    all.v.insert(all.v.end(), one.v.begin(), one.v.end());
+  }
+  return all;
+}
+
 // Gives `rows` to `layer` of the step that has begun; appends the answers to `answers`.
 inline void attend_rows(SequenceMemory& memory, int64_t layer, const StepRows& rows,
                         ThreadPool& pool, std::vector<float>& answers) {

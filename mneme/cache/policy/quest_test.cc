@@ -22,6 +22,7 @@ namespace {
 
 using testing::error_of;
 using ::testing::HasSubstr;
+using testing::rows_at;
 using testing::StepRows;
 
 // Layer 2 has a window of the model's own; with dense=1, layers 1 and 3 choose.
@@ -46,19 +47,6 @@ std::unique_ptr<SequenceMemory> build(const std::string& spec, const MemoryShape
 
 const Quest& quest(const SequenceMemory& memory) {
   return dynamic_cast<const Quest&>(dynamic_cast<const PagedMemory&>(memory).policy());
-}
-
-// A step whose rows depend on the position it begins at and nothing else.
-StepRows rows_at(const MemoryShape& shape, int64_t layer, int64_t first, int64_t tokens) {
-  StepRows all;
-  for (int64_t position = first; position < first + tokens; ++position) {
-    Rng rng(static_cast<uint64_t>(position * 100 + layer));
-    const StepRows one = testing::random_rows(shape, 1, rng);
-    all.q.insert(all.q.end(), one.q.begin(), one.q.end());
-    all.k.insert(all.k.end(), one.k.begin(), one.k.end());
-    all.v.insert(all.v.end(), one.v.begin(), one.v.end());
-  }
-  return all;
 }
 
 // The next `tokens` positions; the answers of the first `layers` layers. Committed where those are
