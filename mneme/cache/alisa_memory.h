@@ -8,6 +8,10 @@
 //            say in it, which is why slow tokens can be fetched and deleted ones recomputed in time
 //   commit   tokens move by the schedule (simulate/tier_schedule.h), in blocks (tiered_tokens.h)
 //
+//   token    [kv_heads, k_dim + v_dim] in one run of bytes, one set of tokens for all heads of a layer
+//   query    [q_heads, k_dim] over the chosen and the newest k  ->  out [q_heads, v_dim] and weights
+//            [2 k] summed over the heads, the next row of the history
+//
 // Where tokens lie changes no bit of an answer, unless slow tokens are quantised. The fast tier holds
 // `capacity` tokens of every layer, one block of them for what is being written. A text in one step is
 // whole in one layer at a time. Layers with a window of their own keep that window and no more.
