@@ -50,6 +50,10 @@ struct MutableHeads {
   HeadStrides strides;
 };
 
+// Whether dot products of bf16 pairs do more than float32 multiply-adds on this machine: twice as
+// much on AMD's Zen 4, half as much on Intel's Xeons (bench_machine measures both).
+bool bf16_products_pay();
+
 struct FlashAttention {
   DType dtype = DType::kF32;  // of every tensor but lse and the slopes: kF32, kBF16, kF16 or kF64
   int64_t batch = 0;
@@ -68,9 +72,9 @@ struct FlashAttention {
   uint32_t dropout_offset = 0;  // function of both and of (b, h, i, j), flash_dropout.h
   // Packed sequences of different lengths: sequence b is tokens [cu_q[b], cu_q[b + 1]) of q and o
   // and [cu_k[b], cu_k[b + 1]) of k and v, and the batch strides are not used. Both or neither.
-  const int32_t* cu_q = nullptr;  // [batch + 1]
-  const int32_t* cu_k = nullptr;  // [batch + 1]
-  bool bf16_products = true;  // false: convert bf16 to float32 even where bf16 products are fast
+  const int32_t* cu_q = nullptr;             // [batch + 1]
+  const int32_t* cu_k = nullptr;             // [batch + 1]
+  bool bf16_products = bf16_products_pay();  // where the machine has them; else bf16 becomes f32
 };
 
 inline constexpr int64_t kMaxFlashDim = 4096;

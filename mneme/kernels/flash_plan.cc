@@ -72,6 +72,15 @@ bool machine_multiplies_bf16() {
 #endif
 }
 
+bool bf16_products_pay() {
+#if defined(__x86_64__)
+  static const bool pay = machine_multiplies_bf16() && !__builtin_cpu_is("intel");
+  return pay;
+#else
+  return false;
+#endif
+}
+
 float* FloatCarver::take(int64_t floats) {
   float* part = memory_ == nullptr ? nullptr : memory_ + used_;
   used_ = checked_add(used_, checked_round_up(floats, 16, "flash attention"), "flash attention");
