@@ -210,8 +210,9 @@ void Comparer::compare_tail(ComparisonRow& row, const Session& session) {
   const auto reference = reference_tail_->fork();
   const auto tested = session.memory().fork();
   const auto tail = std::span<const int32_t>(options_.tokens).subspan(session.tokens().size());
-  const KlDivergence divergence =
-      kl_divergence(model_, pool_, *reference, *tested, tail, 64, reporter(row, "divergence"));
+  const KlDivergence divergence = kl_divergence(
+      model_, pool_, *reference, *tested, tail, 64, reporter(row, "divergence"),
+      replay_before_steps(model_, pool_, *tested, options_.tokens, std::ssize(session.tokens())));
   row.prompt_quality = PromptQuality{.divergence = summarise(divergence)};
 }
 
@@ -259,8 +260,9 @@ void Comparer::measure_perplexity(ComparisonRow& row, bool is_reference, const M
     const auto reference =
         MemoryRegistry::builtin().build(options_.reference, model_.memory_shape());
     const auto tested = make();
-    const KlDivergence divergence = kl_divergence(model_, pool_, *reference, *tested,
-                                                  options_.tokens, 64, reporter(row, "divergence"));
+    const KlDivergence divergence = kl_divergence(
+        model_, pool_, *reference, *tested, options_.tokens, 64, reporter(row, "divergence"),
+        replay_before_steps(model_, pool_, *tested, options_.tokens, 0));
     if (divergence.complete) quality.divergence = summarise(divergence);
   }
   row.perplexity_quality = quality;

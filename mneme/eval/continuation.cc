@@ -91,9 +91,11 @@ ContinuationScore continuation_divergence(DecoderModel& model, ThreadPool& pool,
   const int64_t chunk = can.decodes_apart || can.whole_text ? 1 : 64;
   const auto other = reference.fork();
   const KlDivergence divergence = kl_divergence(
-      model, pool, *other, session.memory(), text.tail(), chunk, [&](int64_t done, int64_t) {
+      model, pool, *other, session.memory(), text.tail(), chunk,
+      [&](int64_t done, int64_t) {
         return !progress || progress(score.prompt_tokens + done, total);
-      });
+      },
+      replay_before_steps(model, pool, session.memory(), text.tokens, std::ssize(text.prompt())));
   if (!divergence.complete) return score;
   score.tokens = std::ssize(divergence.per_token);
   score.mean_nll = divergence.tested_nll;

@@ -71,8 +71,9 @@ TEST_F(ContinuationTest, DivergenceEqualsBothRunApart) {
   const ContinuationText text{.tokens = tokens_, .scored = 30};
   Session reference(tiny_.model(), pool_, maker("full(dtype=f32)")());
   reference.append(text.prompt());
-  for (const char* spec : {"full(dtype=f32)", "q4(group=32)", "snapkv(budget=0.3,window=8)",
-                           "tova(budget=0.3)", "gemfilter(layer=0,keep=30)"}) {
+  for (const char* spec :
+       {"full(dtype=f32)", "q4(group=32)", "snapkv(budget=0.3,window=8)", "tova(budget=0.3)",
+        "gemfilter(layer=0,keep=30)", "alisa(ratio=0.4,block=4,capacity=64,beta=1,p2=0)"}) {
     const ContinuationScore score =
         continuation_divergence(tiny_.model(), pool_, reference.memory(), maker(spec), text);
     Session full(tiny_.model(), pool_, maker("full(dtype=f32)")());

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "mneme/core/error.h"
+#include "mneme/runtime/prefix_replay.h"
 #include "mneme/runtime/sampler.h"
 
 namespace mneme {
@@ -50,7 +51,7 @@ KlSummary summarise(const KlDivergence& divergence) {
 
 KlDivergence kl_divergence(DecoderModel& model, ThreadPool& pool, SequenceMemory& reference,
                            SequenceMemory& tested, std::span<const int32_t> tokens, int64_t chunk,
-                           const PrefillProgress& progress) {
+                           const PrefillProgress& progress, const BeforeKlStep& before_step) {
   MNEME_CHECK(!tokens.empty(), "kl_divergence: no tokens");
   MNEME_CHECK(chunk > 0, "kl_divergence: the chunk must be positive, got ", chunk);
   if (tested.capabilities().decodes_apart) chunk = 1;
@@ -65,6 +66,7 @@ KlDivergence kl_divergence(DecoderModel& model, ThreadPool& pool, SequenceMemory
   int64_t done = 0, agreeing = 0, followed = 0;
   while (done < total) {
     const int64_t count = std::min(chunk, total - done);
+    if (before_step) before_step(done, count);
     const auto part = tokens.subspan(static_cast<size_t>(done), static_cast<size_t>(count));
     const std::array<SequenceStep, 2> steps = {SequenceStep{part, &reference, Logits::kAll},
                                                SequenceStep{part, &tested, Logits::kAll}};
@@ -102,6 +104,13 @@ KlDivergence kl_divergence(DecoderModel& model, ThreadPool& pool, SequenceMemory
     result.tested_nll /= static_cast<double>(followed);
   }
   return result;
+}
+
+BeforeKlStep replay_before_steps(DecoderModel& model, ThreadPool& pool, SequenceMemory& tested,
+                                 std::span<const int32_t> text, int64_t seen) {
+  return [&model, &pool, &tested, text, seen](int64_t done, int64_t count) {
+    replay_prefix(model, pool, tested, text.first(static_cast<size_t>(seen + done)), count, 0);
+  };
 }
 
 }  // namespace mneme

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -37,11 +38,20 @@ struct KlSummary {
 };
 KlSummary summarise(const KlDivergence& divergence);
 
+using BeforeKlStep = std::function<void(int64_t done, int64_t count)>;
+
 // Runs `tokens` through both memories, which must have seen the same number of tokens already. In
-// chunks, or one by one where the tested memory decodes apart. Throws Error where a memory refuses;
-// both then hold what was run before.
+// chunks, or one by one where the tested memory decodes apart. `before_step` is called with the
+// number of tokens run so far and of those about to run. Throws Error where a memory refuses; both
+// then hold what was run before.
 KlDivergence kl_divergence(DecoderModel& model, ThreadPool& pool, SequenceMemory& reference,
                            SequenceMemory& tested, std::span<const int32_t> tokens,
-                           int64_t chunk = 64, const PrefillProgress& progress = {});
+                           int64_t chunk = 64, const PrefillProgress& progress = {},
+                           const BeforeKlStep& before_step = {});
+
+// For `before_step`: what `tested` has let go of `text`, of which it has seen `seen` tokens, is run
+// again (runtime/prefix_replay.h). All arguments must outlive the result.
+BeforeKlStep replay_before_steps(DecoderModel& model, ThreadPool& pool, SequenceMemory& tested,
+                                 std::span<const int32_t> text, int64_t seen);
 
 }  // namespace mneme
