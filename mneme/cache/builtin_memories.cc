@@ -69,6 +69,16 @@ MemoryRegistry make_builtin() {
                          "2 * layers * kv_heads * head_dim * tokens * (1/2 + 4 / group)",
                          "hadamard", "squares"));
   add_builtin_policies(registry);
+  registry.add(
+      {.name = "rerotate",
+       .kind = "row positions",
+       .summary = "beside a policy: rows that are left close ranks, so that texts go on past the "
+                  "trained context",
+       .paper = "Efficient Streaming Language Models with Attention Sinks, 2023 (arXiv 2309.17453)",
+       .state = "nothing of its own",
+       .parameters = {},
+       .source = "mneme/cache/paged_memory_rerotate.cc",
+       .apply = [](const Parameters&, MemoryParts& parts) { parts.rerotate = true; }});
   add_builtin_landmark(registry);
   add_builtin_alisa(registry);
   return registry;

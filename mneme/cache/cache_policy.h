@@ -91,6 +91,8 @@ class CachePolicy {
   virtual bool bounded() const { return false; }
   // Rows may leave at any place, not only out of window().
   virtual bool evicts() const { return false; }
+  // What it remembers names rows by their positions, which must then stay theirs.
+  virtual bool names_positions() const { return false; }
   // A text is best run in one step: rows leave layer by layer, so that only one layer is whole.
   virtual bool wants_whole_text() const { return false; }
   // A token alone is answered otherwise than in a step of several: rows go or fewer are read.

@@ -51,8 +51,9 @@ std::map<std::string, std::string> identity_fields(const MemoryShape& shape,
 void save_memory(const std::string& path, const SequenceMemory& memory,
                  const std::vector<int32_t>& tokens, const MemoryIdentity& identity) {
   MNEME_CHECK(memory.capabilities().persist, "save: memory ", memory.spec(), " cannot be saved");
-  MNEME_CHECK(memory.length() == static_cast<int64_t>(tokens.size()), "save: the memory has seen ",
-              memory.length(), " tokens, ", tokens.size(), " are given");
+  const int64_t seen = memory.length() + memory.filtered_tokens();
+  MNEME_CHECK(seen == std::ssize(tokens), "save: the memory has seen ", seen, " tokens, ",
+              tokens.size(), " are given");
   std::vector<StateTensor> state = memory.save_state();
   std::vector<TensorView> tensors;
   for (const StateTensor& tensor : state) {
@@ -93,14 +94,17 @@ LoadedMemory load_memory(const std::string& path, const MemoryRegistry& registry
   const std::string& length_text = field("length");
   std::from_chars(length_text.data(), length_text.data() + length_text.size(), length);
   const TensorView* tokens = file->find("tokens");
-  MNEME_CHECK(tokens != nullptr && tokens->dtype == DType::kI32 &&
-                  tokens->shape == std::vector<int64_t>{length},
-              path, ": expected ", length_text, " tokens");
+  MNEME_CHECK(tokens != nullptr && tokens->dtype == DType::kI32 && tokens->shape.size() == 1 &&
+                  length >= 0 && tokens->shape[0] >= length,
+              path, ": expected at least ", length_text, " tokens");
   LoadedMemory loaded{registry.build(field("spec"), shape),
-                      std::vector<int32_t>(static_cast<size_t>(length))};
-  if (length > 0)
+                      std::vector<int32_t>(static_cast<size_t>(tokens->shape[0]))};
+  if (tokens->bytes > 0)
     std::memcpy(loaded.tokens.data(), tokens->data, static_cast<size_t>(tokens->bytes));
   loaded.memory->load_state(*file, length);
+  const int64_t seen = length + loaded.memory->filtered_tokens();
+  MNEME_CHECK(seen == std::ssize(loaded.tokens), path, ": the memory has seen ", seen, " tokens, ",
+              loaded.tokens.size(), " are there");
   return loaded;
 }
 

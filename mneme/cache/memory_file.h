@@ -27,7 +27,7 @@ struct MemoryIdentity {
 
 struct LoadedMemory {
   std::unique_ptr<SequenceMemory> memory;
-  std::vector<int32_t> tokens;  // memory->length() of them
+  std::vector<int32_t> tokens;  // those the memory has seen
 };
 
 // tokens: those the memory has seen, memory.length() of them. Throws Error when the memory cannot

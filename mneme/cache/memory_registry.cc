@@ -165,7 +165,7 @@ std::unique_ptr<SequenceMemory> MemoryRegistry::build(std::string_view text,
     }
     kinds.push_back(entry.kind);
     entry.apply(check_arguments(spec, term, entry), parts);
-    if (parts.whole && (parts.policy || parts.filter)) {
+    if (parts.whole && (parts.policy || parts.filter || parts.rerotate)) {
       throw Error(spec_error(spec.text, term.position,
                              concat("a ", kinds[kinds.size() - 2], " and a ", kinds.back(), " ('",
                                     entry.name, "'); they cannot be joined")));
@@ -175,9 +175,9 @@ std::unique_ptr<SequenceMemory> MemoryRegistry::build(std::string_view text,
     return parts.whole(canonical(text), shape, parts.format ? &*parts.format : nullptr);
   const RowFormat format = parts.format.value_or(RowFormat{});
   auto policy = parts.policy ? parts.policy(shape) : std::make_unique<KeepAll>(shape);
-  return std::make_unique<PagedMemory>(canonical(text), format, std::move(policy),
-                                       parts.rotate_keys,
-                                       parts.filter ? parts.filter(shape) : nullptr);
+  return std::make_unique<PagedMemory>(
+      canonical(text), format, std::move(policy), parts.rotate_keys,
+      parts.filter ? parts.filter(shape) : nullptr, parts.rerotate);
 }
 
 std::string MemoryRegistry::canonical(std::string_view text) const {

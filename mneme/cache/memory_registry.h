@@ -52,7 +52,8 @@ class Parameters {
   std::vector<std::pair<std::string, std::string>> values_;
 };
 
-// What the terms of a spec put together: at most one row format, one policy and one prompt filter;
+// What the terms of a spec put together: at most one row format, one policy (whose rows may close
+// ranks) and one prompt filter;
 // or a memory that is no PagedMemory, with at most a row format.
 struct MemoryParts {
   std::optional<RowFormat> format;
@@ -62,13 +63,14 @@ struct MemoryParts {
       whole;
   PolicyMaker policy;  // of a shape; throws Error where the policy does not fit it
   std::function<std::shared_ptr<const PromptFilter>(const MemoryShape&)> filter;
-  bool rotate_keys = false;  // see PagedMemory
+  bool rotate_keys = false;  // see PagedMemory, likewise:
+  bool rerotate = false;
 };
 
 struct MemoryEntry {
   std::string name;
-  // "row format", "row policy", "prompt filter" or "whole memory": a spec takes at most one term of
-  // each kind, and beside a whole memory only a row format.
+  // "row format", "row policy", "row positions", "prompt filter" or "whole memory": a spec takes at
+  // most one term of each kind, and beside a whole memory only a row format.
   std::string kind;
   std::string summary;  // one line
   std::string paper;

@@ -79,13 +79,19 @@ class PagedMemory::Keeper final : public PolicyRows {
 };
 
 PagedMemory::PagedMemory(std::string spec, RowFormat format, std::unique_ptr<CachePolicy> policy,
-                         bool rotate_keys, std::shared_ptr<const PromptFilter> filter)
+                         bool rotate_keys, std::shared_ptr<const PromptFilter> filter,
+                         bool rerotate)
     : spec_(std::move(spec)),
       format_(format),
       policy_(std::move(policy)),
       rotate_keys_(rotate_keys),
-      filter_(std::move(filter)) {
+      filter_(std::move(filter)),
+      rerotate_(rerotate) {
   MNEME_ASSERT(policy_ != nullptr);
+  MNEME_CHECK(!rerotate || filter_ == nullptr, spec_,
+              ": the tokens that a prompt filter chooses have new positions already");
+  MNEME_CHECK(!rerotate || !policy_->names_positions(), spec_,
+              ": the policy remembers rows by their positions, which rerotate changes");
   check_shape("memory", shape());
   format_.k_dim = shape().k_dim;
   format_.v_dim = shape().v_dim;
@@ -98,11 +104,13 @@ PagedMemory::PagedMemory(std::string spec, RowFormat format, std::unique_ptr<Cac
 Capabilities PagedMemory::capabilities() const {
   // The tokens behind filtered rows are not those of the text: a file of rows alone is not enough.
   const bool filtered = filter_ != nullptr;
-  return {.trim = !policy_->evicts() && !filtered,
+  // Rows that stay at their number while decoding never run out of positions.
+  const bool endless = rerotate_ && policy_->decodes_apart() && policy_->evicts();
+  return {.trim = !policy_->evicts() && !filtered && !rerotate_,
           .fork = true,
           .persist = !filtered,
           .exact = policy_->exact() && !filtered,
-          .beyond_context = policy_->bounded() && !filtered,
+          .beyond_context = (policy_->bounded() && !filtered) || endless,
           .whole_text = policy_->wants_whole_text() || filtered,
           .decodes_apart = policy_->decodes_apart()};
 }
@@ -316,6 +324,7 @@ SeenWeights PagedMemory::without_hidden(int64_t layer, int64_t queries, bool sum
 void PagedMemory::commit() {
   check_commit(step_, next_layer_, shape().layers());
   length_ += step_.tokens;
+  const bool text_ended = step_.tokens > 1 && step_.following == 0;
   if (step_.following == 0) queries_.reset();
   step_ = {};
   for (size_t i = 0; i < pending_.size(); ++i) {
@@ -325,6 +334,7 @@ void PagedMemory::commit() {
   }
   policy_->committed();
   for (int64_t layer = 0; layer < shape().layers(); ++layer) drop_unseen(layer, length_);
+  if (rerotate_) maybe_renumber(text_ended);
 }
 
 void PagedMemory::drop_unseen(int64_t layer, int64_t length) {
@@ -349,6 +359,8 @@ std::string PagedMemory::cannot_trim_to(int64_t length) const {
   if (length < 0 || length > length_)
     return concat("length must be 0 to ", length_, ", got ", length);
   if (length == length_) return "";
+  if (rerotate_ && filtered_tokens_ > 0 && length > 0)
+    return concat("rows have closed ranks: ", spec_, " no longer knows which tokens they were");
   if (policy_->evicts() && length > 0)
     return concat("rows that a query at ", length, " would see may be gone: ", spec_,
                   " has judged them at ", length_);
@@ -384,8 +396,8 @@ void PagedMemory::trim(int64_t length) {
 
 std::unique_ptr<SequenceMemory> PagedMemory::fork() const {
   MNEME_CHECK(step_.tokens == 0, "fork: a step is under way");
-  auto copy =
-      std::make_unique<PagedMemory>(spec_, format_, policy_->clone(), rotate_keys_, filter_);
+  auto copy = std::make_unique<PagedMemory>(spec_, format_, policy_->clone(), rotate_keys_, filter_,
+                                            rerotate_);
   copy->rows_ = rows_;
   copy->length_ = length_;
   copy->filtered_tokens_ = filtered_tokens_;

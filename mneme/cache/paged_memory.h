@@ -27,8 +27,11 @@ class PagedMemory final : public SequenceMemory {
   // no score but the error that quantising keys makes (kernels/hadamard.h).
   // policy: made for the same shape.
   // filter: chooses the tokens of texts before they are written; may be null.
+  // rerotate: rows that are left close ranks (paged_memory_rerotate.cc); not beside a filter, which
+  // gives new positions itself.
   PagedMemory(std::string spec, RowFormat format, std::unique_ptr<CachePolicy> policy,
-              bool rotate_keys = false, std::shared_ptr<const PromptFilter> filter = nullptr);
+              bool rotate_keys = false, std::shared_ptr<const PromptFilter> filter = nullptr,
+              bool rerotate = false);
 
   const std::string& spec() const override { return spec_; }
   const MemoryShape& shape() const override { return policy_->shape(); }
@@ -55,7 +58,8 @@ class PagedMemory final : public SequenceMemory {
   // For each layer and head: "L<layer>_H<head>_rows" U8 [rows, row bytes] and
   // "L<layer>_H<head>_runs" I32 [runs, 2], the first position and the number of rows of each run of
   // consecutive positions; where rows were let go and still lie in their slots,
-  // "L<layer>_H<head>_hidden" I32 [n, 1], their indices.
+  // "L<layer>_H<head>_hidden" I32 [n, 1], their indices. "renumbered" I64 [1]: positions that closing
+  // ranks has saved so far.
   std::vector<StateTensor> save_state() const override;
   void load_state(const TensorSource& state, int64_t length) override;
 
@@ -80,6 +84,8 @@ class PagedMemory final : public SequenceMemory {
   bool layer_by_layer(int64_t following) const {
     return policy_->wants_whole_text() && fresh(following);
   }
+  // Closes ranks if it is time to, after a step that ended a text or not.
+  void maybe_renumber(bool text_ended);
   // What a query at `length` would see and the memory does not hold; empty: it holds everything.
   std::string missing_row(int64_t length) const;
 
@@ -88,11 +94,12 @@ class PagedMemory final : public SequenceMemory {
   std::unique_ptr<CachePolicy> policy_;
   bool rotate_keys_;
   std::shared_ptr<const PromptFilter> filter_;
+  bool rerotate_;
   std::vector<PagedRows> rows_;  // [layers * kv_heads]
   int64_t length_ = 0;
   StepPlan step_;  // under way; 0 tokens: none
   int64_t next_layer_ = 0;
-  int64_t filtered_tokens_ = 0;
+  int64_t filtered_tokens_ = 0;  // of the text that have no position any more
   int64_t peak_bytes_ = 0;
   int64_t budget_bytes_ = 0;
   std::optional<QueryWindow> queries_;  // while a text is being read in parts

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "mneme/cache/paged_memory.h"
+#include "mneme/cache/policy/policy_state.h"
 #include "mneme/core/checked.h"
 #include "mneme/core/error.h"
 
@@ -104,6 +105,7 @@ std::vector<StateTensor> PagedMemory::save_state() const {
       state.push_back(std::move(hidden));
     }
   }
+  if (rerotate_) state.push_back(state_tensor("renumbered", std::vector{filtered_tokens_}));
   for (StateTensor& tensor : policy_->save_state()) state.push_back(std::move(tensor));
   return state;
 }
@@ -119,10 +121,15 @@ void PagedMemory::load_state(const TensorSource& state, int64_t length) {
   }
   std::unique_ptr<CachePolicy> policy = policy_->clone();
   policy->load_state(state);
+  int64_t renumbered = 0;
+  if (rerotate_) renumbered = read_state<int64_t>(state, "renumbered", 1).front();
+  MNEME_CHECK(renumbered >= 0, state.origin(), ": renumbered: expected at least 0, got ",
+              renumbered);
   const auto exchange = [&] {
     std::swap(rows_, loaded);
     std::swap(policy_, policy);
     std::swap(length_, length);
+    std::swap(filtered_tokens_, renumbered);
   };
   exchange();
   const std::string missing = policy_->evicts() ? "" : missing_row(length_);

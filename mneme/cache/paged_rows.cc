@@ -274,6 +274,37 @@ void PagedRows::compact() {
   }
 }
 
+void PagedRows::renumber(int64_t end, int64_t front,
+                         FunctionRef<void(int64_t distance, float* k)> turn) {
+  MNEME_ASSERT(end >= rows());
+  if (hidden_ > 0) compact();
+  const auto place = [&](int64_t row) { return row < front ? row : end - slots_ + row; };
+  float k[kMaxHeadDim];
+  for (int64_t page = 0; page < pages(); ++page) {
+    PageView& view = views_[static_cast<size_t>(page)];
+    const int64_t first = page * kPageRows, start = place(first);
+    const bool in_a_run = place(first + view.rows - 1) == start + view.rows - 1;
+    if (in_a_run && view.positions == nullptr && view.first_position == start) continue;
+    std::byte* const data = writable(page);
+    for (int32_t slot = 0; slot < view.rows; ++slot) {
+      const int64_t distance = place(first + slot) - slot_position(first + slot);
+      if (distance == 0) continue;
+      read_row(format_, data, slot, k, nullptr);
+      turn(distance, k);
+      write_key(format_, data, slot, k);
+    }
+    std::unique_ptr<int32_t[]>& positions = pages_[static_cast<size_t>(page)]->positions;
+    positions.reset();
+    if (!in_a_run) {
+      positions = std::make_unique<int32_t[]>(kPageRows);
+      for (int32_t slot = 0; slot < view.rows; ++slot)
+        positions[slot] = static_cast<int32_t>(place(first + slot));
+    }
+    view.positions = positions.get();
+    view.first_position = static_cast<int32_t>(start);
+  }
+}
+
 int64_t PagedRows::bytes_for_pages(const RowFormat& format, int64_t pages, bool positions) {
   // A page and its two table entries; its control block and what the allocator adds to two blocks.
   constexpr int64_t kTableBytes =

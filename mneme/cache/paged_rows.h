@@ -12,6 +12,7 @@
 #include <span>
 #include <vector>
 
+#include "mneme/core/function_ref.h"
 #include "mneme/kernels/paged_attention.h"
 #include "mneme/kernels/row_page.h"
 
@@ -72,6 +73,12 @@ class PagedRows {
   void keep_rows(std::span<const int64_t> indices);
   // The same for all rows but one.
   void drop_row(int64_t row);
+
+  // Gives the first `front` rows the positions 0.. and the others the last ones before `end`, at
+  // least as many as there are rows; hidden ones leave for good. turn(distance, k) changes a key
+  // [k_dim] that moves by so many positions; it is stored again in its encoding, while values keep
+  // their bits. Allocates where a page is shared with a fork or has positions with a gap.
+  void renumber(int64_t end, int64_t front, FunctionRef<void(int64_t distance, float* k)> turn);
 
   // Pages and tables, reserved room included.
   int64_t resident_bytes() const;

@@ -67,9 +67,10 @@ struct Start {
 
 template <WordKind kKind, Broadcast kBroadcast, int kRows, int kVectors>
 HWY_NOINLINE void product_tile(const float* HWY_RESTRICT a, int64_t a_stride, int64_t depth,
-                               const float* HWY_RESTRICT b, int64_t b_stride, const Start& start,
+                               const float* HWY_RESTRICT b, int64_t b_stride, const Start& from,
                                float* HWY_RESTRICT c, int64_t c_stride) {
   const Floats d;
+  const Start start = from;  // a copy, which stores cannot change
   FloatVector acc[kRows][kVectors];
   HWY_UNROLL(6)
   for (int r = 0; r < kRows; ++r) {

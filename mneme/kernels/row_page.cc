@@ -243,6 +243,11 @@ void write_row(const RowFormat& format, std::byte* page, int64_t row, const floa
   write_half(format, page, value_part(format), row, v);
 }
 
+void write_key(const RowFormat& format, std::byte* page, int64_t row, const float* k) {
+  check_slot("write_key", row);
+  write_half(format, page, key_part(format), row, k);
+}
+
 void read_row(const RowFormat& format, const std::byte* page, int64_t row, float* k, float* v) {
   check_slot("read_row", row);
   if (k != nullptr) read_half(format, page, key_part(format), row, k);

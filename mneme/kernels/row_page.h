@@ -79,6 +79,9 @@ PageLayout page_layout(const RowFormat& format);
 void write_row(const RowFormat& format, std::byte* page, int64_t row, const float* k,
                const float* v);
 
+// The same for the key alone; the value keeps its bits.
+void write_key(const RowFormat& format, std::byte* page, int64_t row, const float* k);
+
 // Decodes slot `row` of `page` into k [k_dim] and v [v_dim], those that are not null.
 void read_row(const RowFormat& format, const std::byte* page, int64_t row, float* k, float* v);
 

@@ -67,6 +67,7 @@ class Cake final : public CachePolicy {
   Cake(const MemoryShape& shape, const CakeOptions& options);
 
   std::unique_ptr<CachePolicy> clone() const override { return std::make_unique<Cake>(*this); }
+  bool names_positions() const override { return options_.score_order; }
   bool evicts() const override { return true; }
   bool wants_whole_text() const override { return true; }
   bool decodes_apart() const override { return true; }

@@ -1,0 +1,61 @@
+// Closing ranks: `policy+rerotate`. Rows that are left get consecutive positions and their keys are
+// turned to them, as if what was let go had never been there; the next token follows the last row.
+// That is how StreamingLLM counts positions (Xiao et al. 2023, section 3.2: within the cache, not
+// within the text) and what kvpress calls key re-rotation.
+//
+//   key at position p, stored as R(p) k   ->   R(p' - p) R(p) k = R(p') k
+//
+// KV heads may hold different numbers of rows: the one with the most takes positions 0.., and all
+// end at the same one, so that distances from a query back to the newest rows are the same in all.
+// First rows that a window always shows (its sink) stay at the front.
+//
+// When: at the end of every text of which a policy let rows go; and between tokens or parts of a
+// text once a quarter of the context is gaps, or no position is left. Keys are stored again in their
+// encoding each time, so this is done seldom. Tests: paged_memory_rerotate_test.cc.
+#include <algorithm>
+#include <limits>
+
+#include "mneme/cache/paged_memory.h"
+#include "mneme/cache/rotary_turns.h"
+#include "mneme/kernels/hadamard.h"
+
+namespace mneme {
+namespace {
+
+// Turning can make an element larger by the square root of 2: more than the encoding takes.
+float largest_of(const RowFormat& format) {
+  const bool halves =
+      format.encoding == RowEncoding::kF16 || (format.quantised() && !format.f32_scales);
+  return halves ? 65504.0f : 0x1.fep127f;
+}
+
+}  // namespace
+
+void PagedMemory::maybe_renumber(bool text_ended) {
+  if (queries_) return;  // rows are still to be judged by queries at these positions
+  int64_t most = 0;
+  for (const PagedRows& rows : rows_) most = std::max(most, rows.rows());
+  const int64_t gaps = length_ - most, context = shape().context;
+  const bool due = (text_ended && policy_->evicts()) || gaps >= std::max<int64_t>(1, context / 4) ||
+                   length_ >= context;
+  if (gaps == 0 || !due) return;
+
+  const int64_t dim = shape().k_dim;
+  const RotaryTurns turns(shape().rotary, dim, length_);
+  const float largest = largest_of(format_);
+  for (int64_t layer = 0; layer < shape().layers(); ++layer) {
+    const auto turn = [&](int64_t distance, float* k) {
+      if (rotate_keys_) hadamard(k, 1, dim, k);  // its own inverse
+      turns.turn(layer, k, distance, k);
+      if (rotate_keys_) hadamard(k, 1, dim, k);
+      std::transform(k, k + dim, k, [&](float x) { return std::clamp(x, -largest, largest); });
+    };
+    for (int64_t head = 0; head < shape().kv_heads; ++head) {
+      rows_[index(layer, head)].renumber(most, policy_->window(layer, head).sink, turn);
+    }
+  }
+  filtered_tokens_ += gaps;
+  length_ = most;
+}
+
+}  // namespace mneme

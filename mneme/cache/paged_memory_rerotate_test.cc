@@ -1,0 +1,283 @@
+// Closing ranks, beside twins that do not: what a row was is known from a memory without it, whose
+// positions are tokens.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <numeric>
+
+#include "mneme/cache/memory_file.h"
+#include "mneme/cache/memory_registry.h"
+#include "mneme/cache/paged_memory.h"
+#include "mneme/cache/rotary_turns.h"
+#include "mneme/kernels/hadamard.h"
+#include "tests/support/error_of.h"
+#include "tests/support/memory_step.h"
+#include "tests/support/temporary_folder.h"
+
+namespace mneme {
+namespace {
+
+using testing::error_of;
+using ::testing::HasSubstr;
+using testing::StepRows;
+
+constexpr int64_t kTokens = 2000;  // the most that a test reads
+
+// Layer 1 has a window of the model's own and turns otherwise.
+MemoryShape shape_of_context(int64_t context) {
+  return {.q_heads = 6,
+          .kv_heads = 2,
+          .k_dim = 64,
+          .v_dim = 64,
+          .context = context,
+          .windows = {0, 90, 0},
+          .rotary = {{.base = 1000},
+                     {.pairs = RopePairs::kInterleaved, .base = 300, .scale = 2},
+                     {.base = 1000}},
+          .model_fingerprint = "test"};
+}
+
+class Rerotation : public ::testing::Test {
+ protected:
+  std::unique_ptr<SequenceMemory> build(const std::string& spec) const {
+    return MemoryRegistry::builtin().build(spec, shape_);
+  }
+  static const PagedMemory& paged(const SequenceMemory& memory) {
+    return dynamic_cast<const PagedMemory&>(memory);
+  }
+  const float* raw_key(const StepRows& rows, int64_t token, int64_t head) const {
+    return rows.k.data() + (token * shape_.kv_heads + head) * shape_.k_dim;
+  }
+  // Tokens `first`.. in one step, turned to the positions that the memory gives them, as a model does.
+  std::vector<float> read(SequenceMemory& memory, int64_t first, int64_t tokens,
+                          int64_t following = 0) {
+    std::vector<float> answers;
+    const int64_t start = memory.length();
+    memory.begin(memory.plan(tokens, following));
+    for (int64_t layer = 0; layer < shape_.layers(); ++layer) {
+      StepRows rows = testing::rows_at(shape_, layer, first, tokens);
+      turn(layer, rows.q, shape_.q_heads, start);
+      turn(layer, rows.k, shape_.kv_heads, start);
+      testing::attend_rows(memory, layer, rows, pool_, answers);
+    }
+    memory.commit();
+    return answers;
+  }
+  void turn(int64_t layer, std::vector<float>& x, int64_t heads, int64_t position) const {
+    const int64_t dim = shape_.k_dim;
+    for (int64_t i = 0; i < std::ssize(x) / dim; ++i)
+      turns_.turn(layer, x.data() + i * dim, position + i / heads, x.data() + i * dim);
+  }
+  // The largest difference of a key of `memory` from the token's own key at the row's position, and
+  // every value bit for bit. `twin` has let the same rows go and not closed ranks.
+  double worst_key(const PagedMemory& memory, const PagedMemory& twin, int64_t tokens) const {
+    const bool transformed = memory.spec().find("rotate=hadamard") != std::string::npos;
+    double worst = 0;
+    std::vector<float> k(64), v(64), want(64), same(64);
+    for (int64_t layer = 0; layer < shape_.layers(); ++layer) {
+      const StepRows raw = testing::rows_at(shape_, layer, 0, tokens);
+      for (int64_t head = 0; head < shape_.kv_heads; ++head) {
+        const PagedRows& rows = memory.rows(layer, head);
+        EXPECT_EQ(rows.rows(), twin.rows(layer, head).rows());
+        for (int64_t row = 0; row < rows.rows(); ++row) {
+          EXPECT_EQ(rows.position(row), memory.length() - rows.rows() + row);
+          rows.read(row, k.data(), v.data());
+          if (transformed) hadamard(k.data(), 1, 64, k.data());
+          twin.rows(layer, head).read(row, nullptr, same.data());
+          EXPECT_EQ(v, same);
+          turns_.turn(layer, raw_key(raw, twin.rows(layer, head).position(row), head),
+                      rows.position(row), want.data());
+          for (size_t i = 0; i < want.size(); ++i)
+            worst = std::max(worst, std::abs(double{k[i]} - want[i]));
+        }
+      }
+    }
+    return worst;
+  }
+
+  MemoryShape shape_ = shape_of_context(4096);
+  RotaryTurns turns_{shape_.rotary, 64, kTokens};
+  ThreadPool pool_{2};
+};
+
+TEST_F(Rerotation, KeptKeysAreTheirOwnAtConsecutivePositions) {
+  // Keys are normal: below 6. Half a step of their encoding for each time they are stored, and of
+  // float32 arithmetic what angles of up to 300 radians lose.
+  const std::pair<const char*, double> formats[] = {{"full(dtype=f32)", 6 * 0x1p-17},
+                                                    {"full", 2 * 6 * 0x1p-11},
+                                                    {"full(dtype=bf16)", 2 * 6 * 0x1p-8},
+                                                    {"q8(rotate=hadamard)", 0.1},
+                                                    {"q8", 0.1}};
+  for (const char* policy : {"streaming(rows=100)", "snapkv(rows=120,window=8)", "random(rows=70)",
+                             "cake(budget=0.3,window=8)", "h2o(rows=100)", "tova(rows=64)",
+                             "knorm(budget=0.4)", "pyramidkv(budget=0.3,window=8)"}) {
+    for (const auto& [format, allowed] : formats) {
+      const std::string spec = std::string(policy) + "+" + format;
+      const auto memory = build(spec + "+rerotate"), twin = build(spec);
+      read(*memory, 0, 300);
+      read(*twin, 0, 300);
+      EXPECT_EQ(memory->length() + memory->filtered_tokens(), 300);
+      EXPECT_GT(memory->filtered_tokens(), 0);
+      EXPECT_LE(worst_key(paged(*memory), paged(*twin), 300), allowed) << spec;
+    }
+  }
+}
+
+TEST_F(Rerotation, AnswersAreThoseOfTheKeptRowsAtTheirNewPositions) {
+  const auto memory = build("snapkv(rows=120,window=8)+full(dtype=f32)+rerotate");
+  const auto twin = build("snapkv(rows=120,window=8)+full(dtype=f32)");
+  read(*memory, 0, 300);
+  read(*twin, 0, 300);
+  const int64_t position = memory->length();
+  // Heads of layer 2 have as many rows as there are positions; its attention in float64.
+  const int64_t layer = 2, ratio = shape_.q_heads / shape_.kv_heads;
+  StepRows raw = testing::rows_at(shape_, layer, 0, 301);
+  std::vector<std::vector<int32_t>> kept(2);
+  for (int64_t head = 0; head < 2; ++head) {
+    const PagedRows& rows = paged(*twin).rows(layer, head);
+    for (int64_t row = 0; row < rows.rows(); ++row)
+      kept[static_cast<size_t>(head)].push_back(rows.position(row));
+    kept[static_cast<size_t>(head)].push_back(300);
+  }
+  const std::vector<float> answers = read(*memory, 300, 1);
+  std::vector<float> q(64), k(64);
+  for (int64_t h = 0; h < shape_.q_heads; ++h) {
+    const std::vector<int32_t>& tokens = kept[static_cast<size_t>(h / ratio)];
+    turns_.turn(layer, raw.q.data() + (300 * shape_.q_heads + h) * 64, position, q.data());
+    double sum = 0;
+    std::vector<double> want(64, 0.0);
+    for (size_t row = 0; row < tokens.size(); ++row) {
+      const int64_t at = position + 1 - std::ssize(tokens) + static_cast<int64_t>(row);
+      turns_.turn(layer, raw_key(raw, tokens[row], h / ratio), at, k.data());
+      double score = 0;
+      for (size_t i = 0; i < 64; ++i) score += double{q[i]} * k[i];
+      const double weight = std::exp(score * testing::kStepScale);
+      sum += weight;
+      const float* v = raw.v.data() + (tokens[row] * shape_.kv_heads + h / ratio) * 64;
+      for (size_t i = 0; i < 64; ++i) want[i] += weight * v[i];
+    }
+    for (size_t i = 0; i < 64; ++i) {
+      const size_t at = static_cast<size_t>((layer * shape_.q_heads + h) * 64) + i;
+      EXPECT_NEAR(answers[at], want[i] / sum, 2e-5) << "head " << h;
+    }
+  }
+}
+
+TEST_F(Rerotation, ChangesNothingWhereNothingGoes) {
+  for (const char* spec : {"snapkv(budget=1,window=8)", "full", "cake(budget=1,window=8)", "q8"}) {
+    const auto memory = build(std::string(spec) + "+rerotate"), twin = build(spec);
+    EXPECT_EQ(read(*memory, 0, 200), read(*twin, 0, 200));
+    EXPECT_EQ(read(*memory, 200, 1), read(*twin, 200, 1));
+    EXPECT_EQ(memory->filtered_tokens(), 0);
+  }
+}
+
+TEST_F(Rerotation, PartsOfATextEqualTheWhole) {
+  for (const char* policy : {"streaming(rows=90)", "cake(budget=0.4,window=8)", "h2o(rows=100)"}) {
+    const std::string spec = std::string(policy) + "+full(dtype=f32)+rerotate";
+    const auto whole = build(spec), parts = build(spec);
+    read(*whole, 0, 300);
+    read(*parts, 0, 100, 200);
+    EXPECT_EQ(parts->length(), 100);
+    read(*parts, 100, 150, 50);
+    read(*parts, 250, 50);
+    EXPECT_EQ(parts->length(), whole->length());
+    const auto one = read(*whole, 300, 1), other = read(*parts, 300, 1);
+    for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(one[i], other[i], 1e-5) << spec;
+  }
+}
+
+TEST_F(Rerotation, GoesOnPastTheContext) {
+  shape_ = shape_of_context(256);
+  for (const char* policy : {"streaming(rows=60)", "tova(rows=60)", "h2o(rows=60)"}) {
+    const auto bound = build(policy), memory = build(std::string(policy) + "+rerotate");
+    EXPECT_TRUE(memory->capabilities().beyond_context);
+    read(*bound, 0, 250);
+    read(*memory, 0, 250);
+    EXPECT_THAT(bound->plan(10, 0).refusal, HasSubstr("longer than the model's context of 256"));
+    int64_t seen = 250;
+    for (const int64_t tokens : {100, 1, 100}) {
+      read(*memory, seen, tokens);
+      seen += tokens;
+    }
+    for (; seen < 900; ++seen) {
+      read(*memory, seen, 1);
+      ASSERT_LE(memory->length(), 256);
+      ASSERT_EQ(memory->length() + memory->filtered_tokens(), seen + 1);
+      const PagedRows& rows = paged(*memory).rows(0, 1);
+      ASSERT_EQ(rows.rows(), 60) << policy;
+      ASSERT_EQ(rows.position(59), memory->length() - 1);
+    }
+    // One text longer than the context has no positions to be read at.
+    EXPECT_THAT(memory->plan(257, 0).refusal, HasSubstr("longer than the model's context"));
+  }
+}
+
+TEST_F(Rerotation, SinksOfAWindowStayInFront) {
+  shape_ = shape_of_context(512);
+  const auto memory = build("sliding(window=20,sink=4)+full(dtype=f32)+rerotate");
+  for (int64_t token = 0; token < kTokens; token += 50) {
+    read(*memory, token, 50);
+    const PagedRows& rows = paged(*memory).rows(0, 0);
+    for (int64_t row = 0; row < 4; ++row) ASSERT_EQ(rows.position(row), row) << token;
+    ASSERT_EQ(rows.position(rows.rows() - 1), memory->length() - 1);
+    ASSERT_LT(memory->length(), 512);
+  }
+  // The sink's keys are still the first tokens'.
+  const StepRows raw = testing::rows_at(shape_, 0, 0, 4);
+  std::vector<float> k(64), want(64);
+  for (int64_t row = 0; row < 4; ++row) {
+    paged(*memory).rows(0, 0).read(row, k.data(), nullptr);
+    turns_.turn(0, raw_key(raw, row, 0), row, want.data());
+    for (size_t i = 0; i < 64; ++i) EXPECT_NEAR(k[i], want[i], 1e-4);
+  }
+}
+
+TEST_F(Rerotation, ASavedMemoryGoesOnBitForBit) {
+  const testing::TemporaryFolder folder;
+  const MemoryIdentity identity{"model", "tokenizer", "template"};
+  for (const char* spec : {"h2o(rows=80)+rerotate", "cake(budget=0.3,window=8)+q8+rerotate"}) {
+    const auto memory = build(spec);
+    read(*memory, 0, 300);
+    for (int64_t token = 300; token < 320; ++token) read(*memory, token, 1);
+    std::vector<int32_t> tokens(320);
+    std::iota(tokens.begin(), tokens.end(), 0);
+    const std::string path = folder / "memory.safetensors";
+    save_memory(path, *memory, tokens, identity);
+    const LoadedMemory loaded = load_memory(path, MemoryRegistry::builtin(), shape_, identity);
+    EXPECT_EQ(loaded.tokens, tokens);
+    EXPECT_EQ(loaded.memory->length(), memory->length());
+    EXPECT_EQ(loaded.memory->filtered_tokens(), memory->filtered_tokens());
+    for (int64_t token = 320; token < 360; ++token)
+      EXPECT_EQ(read(*loaded.memory, token, 1), read(*memory, token, 1)) << spec;
+    EXPECT_EQ(read(*loaded.memory, 360, 90), read(*memory, 360, 90)) << spec;
+  }
+}
+
+TEST_F(Rerotation, AForkKeepsItsOwnPositions) {
+  const auto memory = build("streaming(rows=100)+rerotate"),
+             twin = build("streaming(rows=100)+rerotate");
+  for (SequenceMemory* each : {memory.get(), twin.get()}) read(*each, 0, 300);
+  const auto fork = memory->fork();
+  read(*fork, 300, 200);
+  EXPECT_EQ(fork->length() + fork->filtered_tokens(), 500);
+  EXPECT_EQ(read(*memory, 300, 1), read(*twin, 300, 1));
+}
+
+TEST_F(Rerotation, RefusesWhatCannotBeJoined) {
+  EXPECT_THAT(error_of([&] { build("gemfilter(layer=0)+rerotate"); }),
+              HasSubstr("have new positions already"));
+  EXPECT_THAT(error_of([&] { build("cake(order=score)+rerotate"); }),
+              HasSubstr("remembers rows by their positions"));
+  EXPECT_THAT(error_of([&] { build("alisa+rerotate"); }), HasSubstr("cannot be joined"));
+  const auto memory = build("streaming(rows=100)+rerotate");
+  read(*memory, 0, 300);
+  EXPECT_THAT(memory->cannot_trim_to(50), HasSubstr("closed ranks"));
+  memory->trim(0);
+  EXPECT_EQ(memory->filtered_tokens(), 0);
+  EXPECT_EQ(memory->length(), 0);
+}
+
+}  // namespace
+}  // namespace mneme
