@@ -136,6 +136,31 @@ TEST_F(SessionTest, ATextOverTheContextIsRefusedBeforeAnyWork) {
   EXPECT_EQ(sliding.append(tokens, 64), 300);
 }
 
+TEST_F(SessionTest, GoesOnPastTheContextWhereRowsCloseRanks) {
+  const std::vector<int32_t> text = tiny_.tokens(200);
+  Session bound = session("streaming(rows=60)"), endless = session("streaming(rows=60)+rerotate");
+  bound.append(text);
+  endless.append(text);
+  EXPECT_THAT(error_of([&] { bound.append(text); }), HasSubstr("longer than the model's context"));
+  endless.append(std::span(text).first(150), 70);
+  go_on(endless, 350);
+  EXPECT_EQ(std::ssize(endless.tokens()), 700);
+  EXPECT_EQ(endless.memory().length() + endless.memory().filtered_tokens(), 700);
+  EXPECT_LE(endless.memory().length(), 256);
+
+  const testing::TemporaryFolder folder;
+  const MemoryIdentity identity{"model", "tokenizer", "template"};
+  save_memory(folder / "session", endless.memory(), endless.tokens(), identity);
+  LoadedMemory loaded = load_memory(folder / "session", MemoryRegistry::builtin(),
+                                    tiny_.model().memory_shape(), identity);
+  Session restored(tiny_.model(), pool_, std::move(loaded.memory), std::move(loaded.tokens));
+  const std::vector<int32_t> more = tiny_.tokens(20);
+  endless.append(more);
+  restored.append(more);
+  EXPECT_EQ(logits(restored), logits(endless));
+  EXPECT_EQ(go_on(restored, 60), go_on(endless, 60));
+}
+
 TEST_F(SessionTest, AWindowThatHasPassedRefusesToAdvanceBack) {
   Session sliding = session("sliding(window=20,sink=0)");
   const std::vector<int32_t> tokens = tiny_.tokens(200);
