@@ -28,12 +28,15 @@ constexpr std::array<const char*, kStyles> kMarks = {
 constexpr std::array<const char*, kStyles> kDashes = {"none",    "7 3", "2 3",
                                                       "9 3 2 3", "4 2", "1 4"};
 
+// The seventh series has the first one's colour and the second one's mark: 36 are told apart.
+size_t shape_of(size_t style) { return (style + style / kStyles) % kStyles; }
+
 std::string number(double value) { return fixed_number(value, 1); }
 
 std::string mark(size_t style, double x, double y) {
   const std::string kind = std::to_string(style % kStyles);
   return concat("<g class=\"m s", kind, "\" transform=\"translate(", number(x), " ", number(y),
-                ")\">", kMarks[style % kStyles], "</g>");
+                ")\">", kMarks[shape_of(style)], "</g>");
 }
 
 std::string text_at(double x, double y, const char* anchor, std::string_view text,
@@ -68,15 +71,16 @@ double nice_step(double range, int most) {
 // One axis: data to pixels, and the places of its ticks.
 struct Axis {
   bool logarithmic = false;
-  bool has_zero = false;  // logarithmic: a line for zeros below the lowest decade
+  double base = 10;       // logarithmic: of the steps between ticks
+  bool has_zero = false;  // logarithmic: a line for zeros below the lowest step
   double low = 0, high = 1, step = 1;
   double from = 0, to = 1;  // pixels
 
   double place(double value) const {
     if (!logarithmic) return from + (value - low) / (high - low) * (to - from);
-    // The zero line takes the room of one decade.
+    // The zero line takes the room of one step.
     const double bottom = has_zero ? low - 1 : low;
-    const double at = value > 0 ? std::log10(value) : bottom;
+    const double at = value > 0 ? std::log(value) / std::log(base) : bottom;
     return from + (at - bottom) / (high - bottom) * (to - from);
   }
 
@@ -91,18 +95,21 @@ struct Axis {
     }
     if (has_zero) marks.emplace_back(0, "0");
     const auto every = static_cast<int>(std::ceil((high - low) / 6));
-    for (auto decade = static_cast<int>(low); decade <= static_cast<int>(high); decade += every) {
-      const double value = std::pow(10, decade);
-      marks.emplace_back(value, decade > 3 || decade < -3
-                                    ? concat("1e", decade)
-                                    : fixed_number(value, std::max(0, -decade)));
+    for (auto power = static_cast<int>(low); power <= static_cast<int>(high); power += every) {
+      const double value = std::pow(base, power);
+      marks.emplace_back(value, base == 10 && (power > 3 || power < -3) ? concat("1e", power)
+                                : power < 0 ? fixed_number(value, -power)
+                                            : grouped_number(std::llround(value)));
     }
     return marks;
   }
 };
 
 Axis axis_for(std::vector<double> values, ChartScale scale, double from, double to) {
-  Axis axis{.logarithmic = scale == ChartScale::kLogarithmic, .from = from, .to = to};
+  Axis axis{.logarithmic = scale == ChartScale::kLogarithmic || scale == ChartScale::kDoublings,
+            .base = scale == ChartScale::kDoublings ? 2.0 : 10.0,
+            .from = from,
+            .to = to};
   if (axis.logarithmic) {
     for (const double value : values)
       MNEME_CHECK(value >= 0, "chart: a logarithmic scale has no place for ", value);
@@ -110,8 +117,9 @@ Axis axis_for(std::vector<double> values, ChartScale scale, double from, double 
     std::erase(values, 0.0);
     if (values.empty()) values = {1};
     const auto [low, high] = std::ranges::minmax(values);
-    axis.low = std::floor(std::log10(low));
-    axis.high = std::max(axis.low + 1, std::ceil(std::log10(high)));
+    const double unit = std::log(axis.base);
+    axis.low = std::floor(std::log(low) / unit + 1e-9);
+    axis.high = std::max(axis.low + 1, std::ceil(std::log(high) / unit - 1e-9));
     return axis;
   }
   if (scale == ChartScale::kFromZero) values.push_back(0);
@@ -212,6 +220,18 @@ void place_labels(std::vector<Label>& labels, double bottom) {
   }
 }
 
+// From zero, unless one far point would press all the others together.
+ChartScale x_scale_for(const std::vector<ChartSeries>& series) {
+  double low = std::numeric_limits<double>::infinity(), high = 0;
+  for (const ChartSeries& one : series) {
+    for (const auto& [x, y] : one.points) {
+      low = std::min(low, x);
+      high = std::max(high, x);
+    }
+  }
+  return low > 0 && high >= 16 * low ? ChartScale::kDoublings : ChartScale::kFromZero;
+}
+
 std::string labels_svg(std::vector<Label>& labels, double bottom) {
   place_labels(labels, bottom);
   std::string svg;
@@ -229,7 +249,7 @@ std::string labels_svg(std::vector<Label>& labels, double bottom) {
 std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>& series,
                           ChartScale y_scale, const std::vector<std::pair<double, double>>& front) {
   constexpr double kHeight = 320;
-  const Frame frame = frame_for(text, series, ChartScale::kFromZero, y_scale, kHeight);
+  const Frame frame = frame_for(text, series, x_scale_for(series), y_scale, kHeight);
   std::string svg = opening(text, kHeight) + frame.svg;
   std::string steps;
   for (const auto& [x, y] : front) {
@@ -262,7 +282,7 @@ std::string line_chart(const ChartText& text, const std::vector<ChartSeries>& se
       marks += mark(one.style, frame.x.place(x), frame.y.place(y));
     }
     svg += concat("<g><title>", html_escape(one.name), "</title><path class=\"l s",
-                  one.style % kStyles, "\" stroke-dasharray=\"", kDashes[one.style % kStyles],
+                  one.style % kStyles, "\" stroke-dasharray=\"", kDashes[shape_of(one.style)],
                   "\" d=\"", path, "\"/>", marks, "</g>");
   }
   return svg + "</svg>";
@@ -311,7 +331,7 @@ std::string roofline_chart(const ChartText& text, const std::vector<ChartSeries>
           concat(path.empty() ? "M" : "L", number(frame.x.place(x)), " ", number(frame.y.place(y)));
     svg += concat("<g><title>", html_escape(line.name),
                   "</title><path class=\"l\" style=\"stroke:var(--ink)\" stroke-dasharray=\"",
-                  kDashes[line.style % kStyles], "\" d=\"", path, "\"/></g>");
+                  kDashes[shape_of(line.style)], "\" d=\"", path, "\"/></g>");
   }
   std::string marks;
   std::vector<Label> labels;
@@ -366,7 +386,7 @@ std::string bar_chart(const ChartText& text, const std::vector<std::string>& bar
 
 std::string legend_marker(size_t style) {
   return concat("<svg class=\"key\" viewBox=\"0 0 34 16\" aria-hidden=\"true\"><path class=\"l s",
-                style % kStyles, "\" stroke-dasharray=\"", kDashes[style % kStyles],
+                style % kStyles, "\" stroke-dasharray=\"", kDashes[shape_of(style)],
                 "\" d=\"M1 8H33\"/>", mark(style, 17, 8), "</svg>");
 }
 

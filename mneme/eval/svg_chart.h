@@ -25,12 +25,14 @@ struct ChartText {
 };
 
 enum class ChartScale {
-  kLinear,      // from the data's own range
-  kFromZero,    // linear, zero always shown
-  kLogarithmic  // decades; zeros are drawn on the bottom line, labelled 0
+  kLinear,       // from the data's own range
+  kFromZero,     // linear, zero always shown
+  kLogarithmic,  // decades; zeros are drawn on the bottom line, labelled 0
+  kDoublings     // the same in powers of two
 };
 
-// One labelled marker a point. front: corners of a line of steps behind them, which runs level from
+// One labelled marker a point, x from zero, or in powers of two where the largest is 16 times the
+// least. front: corners of a line of steps behind them, which runs level from
 // each to below or above the next. Throws Error on points that are not finite, or below zero on a
 // logarithmic scale.
 std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>& series,

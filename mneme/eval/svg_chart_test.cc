@@ -7,6 +7,7 @@
 #include <cmath>
 #include <limits>
 #include <regex>
+#include <set>
 
 #include "mneme/core/error.h"
 
@@ -89,6 +90,30 @@ TEST(ScatterChart, ALogarithmicScaleIsEvenInDecadesAndHasAPlaceForZero) {
   EXPECT_NEAR(y(1) - y(2), y(2) - y(3), 0.21);
   EXPECT_THAT(svg, HasSubstr(">0</text>"));
   EXPECT_THAT(svg, HasSubstr(">0.01</text>"));
+}
+
+TEST(ScatterChart, AFarPointDoesNotPressTheOthersTogether) {
+  const std::string svg = scatter_chart(
+      kText,
+      {{"a", 0, {{8, 1}}}, {"b", 1, {{32, 2}}}, {"c", 2, {{128, 3}}}, {"far", 3, {{512, 4}}}},
+      ChartScale::kFromZero);
+  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  ASSERT_EQ(marks.size(), 4u);
+  const auto x = [&](size_t i) { return std::stod(marks[i][1]); };
+  EXPECT_NEAR(x(1) - x(0), x(2) - x(1), 0.21);
+  EXPECT_NEAR(x(2) - x(1), x(3) - x(2), 0.21);
+  EXPECT_THAT(svg, HasSubstr(">8</text>"));
+  EXPECT_THAT(svg, HasSubstr(">512</text>"));
+}
+
+TEST(ScatterChart, SeriesOfOneColourHaveMarksOfTheirOwn) {
+  const auto mark_of = [](size_t style) {
+    const std::string marker = legend_marker(style);
+    return marker.substr(marker.find("class=\"m"));
+  };
+  std::set<std::string> marks;
+  for (size_t style = 0; style < 36; ++style) marks.insert(mark_of(style));
+  EXPECT_EQ(marks.size(), 36u);
 }
 
 TEST(ScatterChart, LabelsOfCrowdedPointsDoNotOverlap) {
