@@ -167,6 +167,16 @@ TEST_F(MemoryFile, RefusesStatesThatDoNotFitTogether) {
               HasSubstr("2000 tokens do not fit the context of 1024"));
   EXPECT_THAT(message([](State&) {}, -1), HasSubstr("-1 tokens"));
   EXPECT_THAT(message([](State&) {}, 80), HasSubstr("does not hold position 70"));
+  const auto turned = registry.build("full+rerotate", kShape);
+  step(*turned, 70, 1);
+  for (const int64_t positions : {int64_t{-1}, INT64_MAX}) {
+    State state;
+    state.held = turned->save_state();
+    std::memcpy(state.at("renumbered").bytes.data(), &positions, sizeof positions);
+    state.refresh();
+    EXPECT_THAT(error_of([&] { turned->load_state(state, 70); }), HasSubstr("renumbered"));
+    EXPECT_EQ(turned->filtered_tokens(), 0);
+  }
 }
 
 TEST_F(MemoryFile, SavingChecksItsArguments) {

@@ -142,7 +142,8 @@ int64_t PagedMemory::predict_bytes(int64_t length) const {
 StepPlan PagedMemory::plan(int64_t tokens, int64_t following) const {
   StepPlan plan = start_plan(tokens, following, length_);
   if (!plan.possible()) return plan;
-  const int64_t end = length_ + tokens;
+  plan.first_position = start_of_step(tokens, following);
+  const int64_t end = plan.first_position + tokens;
   plan.settled_bytes = predict_bytes(end);
   plan.unrotated_rows = policy_->unrotated_rows(tokens);
   if (layer_by_layer(following)) {
@@ -171,7 +172,8 @@ StepPlan PagedMemory::plan(int64_t tokens, int64_t following) const {
 }
 
 void PagedMemory::begin(const StepPlan& plan) {
-  check_begin(step_, plan, length_);
+  check_begin(step_, plan, start_of_step(plan.tokens, plan.following));
+  if (plan.first_position < length_) renumber();  // an abort does not open the gaps again
   try {
     // Where rows leave layer by layer, they also come so: attend() makes room.
     if (!layer_by_layer(plan.following)) {

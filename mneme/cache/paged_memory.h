@@ -84,8 +84,14 @@ class PagedMemory final : public SequenceMemory {
   bool layer_by_layer(int64_t following) const {
     return policy_->wants_whole_text() && fresh(following);
   }
-  // Closes ranks if it is time to, after a step that ended a text or not.
+  // Closing ranks (paged_memory_rerotate.cc). The most rows that a KV head holds: the position of the
+  // next token once that is done.
+  int64_t most_rows() const;
+  void renumber();
+  // After a step that ended a text or not, where it is time to.
   void maybe_renumber(bool text_ended);
+  // Where a step begins: behind the rows instead of the gaps between them, if its text only fits so.
+  int64_t start_of_step(int64_t tokens, int64_t following) const;
   // What a query at `length` would see and the memory does not hold; empty: it holds everything.
   std::string missing_row(int64_t length) const;
 

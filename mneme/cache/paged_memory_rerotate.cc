@@ -9,9 +9,10 @@
 // end at the same one, so that distances from a query back to the newest rows are the same in all.
 // First rows that a window always shows (its sink) stay at the front.
 //
-// When: at the end of every text of which a policy let rows go; and between tokens or parts of a
-// text once a quarter of the context is gaps, or no position is left. Keys are stored again in their
-// encoding each time, so this is done seldom. Tests: paged_memory_rerotate_test.cc.
+// When: at the end of every text of which a policy let rows go; before a text that only fits so; and
+// between tokens or parts of a text once a quarter of the context is gaps, or no position is left.
+// Keys are stored again in their encoding each time, so this is done seldom. Tests:
+// paged_memory_rerotate_test.cc.
 #include <algorithm>
 #include <limits>
 
@@ -31,17 +32,35 @@ float largest_of(const RowFormat& format) {
 
 }  // namespace
 
-void PagedMemory::maybe_renumber(bool text_ended) {
-  if (queries_) return;  // rows are still to be judged by queries at these positions
+int64_t PagedMemory::most_rows() const {
   int64_t most = 0;
   for (const PagedRows& rows : rows_) most = std::max(most, rows.rows());
-  const int64_t gaps = length_ - most, context = shape().context;
+  return most;
+}
+
+int64_t PagedMemory::start_of_step(int64_t tokens, int64_t following) const {
+  // While rows are still to be judged by queries at these positions (queries_), they stay.
+  if (!rerotate_ || queries_ || policy_->bounded()) return length_;
+  const int64_t last_start = shape().context - tokens - std::min(following, shape().context);
+  if (length_ <= last_start) return length_;
+  const int64_t most = most_rows();
+  return most <= last_start ? most : length_;
+}
+
+void PagedMemory::maybe_renumber(bool text_ended) {
+  if (queries_) return;
+  const int64_t gaps = length_ - most_rows(), context = shape().context;
   const bool due = (text_ended && policy_->evicts()) || gaps >= std::max<int64_t>(1, context / 4) ||
                    length_ >= context;
-  if (gaps == 0 || !due) return;
+  if (gaps > 0 && due) renumber();
+}
 
-  const int64_t dim = shape().k_dim;
-  const RotaryTurns turns(shape().rotary, dim, length_);
+void PagedMemory::renumber() {
+  const int64_t most = most_rows(), gaps = length_ - most, dim = shape().k_dim;
+  int64_t fewest = most;
+  for (const PagedRows& rows : rows_) fewest = std::min(fewest, rows.rows());
+  // Row i of n is at i or above and at length - n + i or below, and goes to most - n + i.
+  const RotaryTurns turns(shape().rotary, dim, std::max(gaps, most - fewest));
   const float largest = largest_of(format_);
   for (int64_t layer = 0; layer < shape().layers(); ++layer) {
     const auto turn = [&](int64_t distance, float* k) {
@@ -56,6 +75,7 @@ void PagedMemory::maybe_renumber(bool text_ended) {
   }
   filtered_tokens_ += gaps;
   length_ = most;
+  peak_bytes_ = std::max(peak_bytes_, resident_bytes());
 }
 
 }  // namespace mneme

@@ -53,8 +53,8 @@ class Rerotation : public ::testing::Test {
   std::vector<float> read(SequenceMemory& memory, int64_t first, int64_t tokens,
                           int64_t following = 0) {
     std::vector<float> answers;
-    const int64_t start = memory.length();
     memory.begin(memory.plan(tokens, following));
+    const int64_t start = memory.length();
     for (int64_t layer = 0; layer < shape_.layers(); ++layer) {
       StepRows rows = testing::rows_at(shape_, layer, first, tokens);
       turn(layer, rows.q, shape_.q_heads, start);
@@ -68,6 +68,13 @@ class Rerotation : public ::testing::Test {
     const int64_t dim = shape_.k_dim;
     for (int64_t i = 0; i < std::ssize(x) / dim; ++i)
       turns_.turn(layer, x.data() + i * dim, position + i / heads, x.data() + i * dim);
+  }
+  int64_t most_rows(const SequenceMemory& memory) const {
+    int64_t most = 0;
+    for (int64_t head = 0; head < shape_.layers() * shape_.kv_heads; ++head)
+      most =
+          std::max(most, paged(memory).rows(head / shape_.kv_heads, head % shape_.kv_heads).rows());
+    return most;
   }
   // The largest difference of a key of `memory` from the token's own key at the row's position, and
   // every value bit for bit. `twin` has let the same rows go and not closed ranks.
@@ -212,6 +219,54 @@ TEST_F(Rerotation, GoesOnPastTheContext) {
     // One text longer than the context has no positions to be read at.
     EXPECT_THAT(memory->plan(257, 0).refusal, HasSubstr("longer than the model's context"));
   }
+}
+
+TEST_F(Rerotation, ATextThatOnlyFitsWithoutGapsClosesThemFirst) {
+  shape_ = shape_of_context(512);
+  shape_.windows[1] = 40;
+  for (const char* spec :
+       {"tova(rows=60)+full(dtype=f32)+rerotate", "h2o(rows=60)+full(dtype=f32)+rerotate",
+        "cake(rows=60,window=8)+full(dtype=f32)+rerotate"}) {
+    const auto memory = build(spec);
+    read(*memory, 0, 100);
+    for (int64_t token = 100; token < 150; ++token) read(*memory, token, 1);
+    const int64_t length = memory->length(), rows = most_rows(*memory);
+    ASSERT_GT(length, rows);  // gaps, but not yet a quarter of the context
+    const int64_t fits = 512 - rows;
+    EXPECT_THAT(memory->plan(fits + 1, 0).refusal, HasSubstr("longer than the model's context"));
+    EXPECT_EQ(memory->plan(512 - length, 0).first_position, length);
+    EXPECT_EQ(memory->plan(513 - length, 0).first_position, rows);
+    EXPECT_EQ(memory->plan(100, fits - 100).first_position, rows);
+    EXPECT_EQ(memory->length(), length);  // plans change nothing
+
+    // At once and in parts, which are judged together.
+    const auto parts = memory->fork();
+    read(*memory, 150, fits);
+    read(*parts, 150, 100, fits - 100);
+    EXPECT_EQ(parts->length(), rows + 100);
+    read(*parts, 250, fits - 100);
+    EXPECT_EQ(memory->length() + memory->filtered_tokens(), 150 + fits);
+    EXPECT_EQ(parts->length(), memory->length());
+    const auto one = read(*memory, 150 + fits, 1), other = read(*parts, 150 + fits, 1);
+    for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(one[i], other[i], 1e-5) << spec;
+  }
+}
+
+TEST_F(Rerotation, AStepThatIsAbortedLeavesTheRows) {
+  shape_ = shape_of_context(256);
+  shape_.windows[1] = 40;
+  const auto memory = build("streaming(rows=60)+full(dtype=f32)+rerotate"),
+             twin = build("streaming(rows=60)+full(dtype=f32)+rerotate");
+  for (SequenceMemory* each : {memory.get(), twin.get()}) {
+    read(*each, 0, 100);
+    for (int64_t token = 100; token < 150; ++token) read(*each, token, 1);
+  }
+  memory->begin(memory->plan(256 - most_rows(*memory), 0));  // closes ranks
+  EXPECT_EQ(memory->length(), most_rows(*memory));
+  memory->abort();
+  EXPECT_EQ(memory->length() + memory->filtered_tokens(), 150);
+  const auto one = read(*memory, 150, 1), other = read(*twin, 150, 1);
+  for (size_t i = 0; i < one.size(); ++i) EXPECT_NEAR(one[i], other[i], 1e-5);
 }
 
 TEST_F(Rerotation, SinksOfAWindowStayInFront) {

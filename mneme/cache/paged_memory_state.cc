@@ -123,8 +123,8 @@ void PagedMemory::load_state(const TensorSource& state, int64_t length) {
   policy->load_state(state);
   int64_t renumbered = 0;
   if (rerotate_) renumbered = read_state<int64_t>(state, "renumbered", 1).front();
-  MNEME_CHECK(renumbered >= 0, state.origin(), ": renumbered: expected at least 0, got ",
-              renumbered);
+  MNEME_CHECK(renumbered >= 0 && renumbered <= INT64_MAX - length, state.origin(),
+              ": renumbered: expected 0 to ", INT64_MAX - length, ", got ", renumbered);
   const auto exchange = [&] {
     std::swap(rows_, loaded);
     std::swap(policy_, policy);
