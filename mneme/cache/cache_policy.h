@@ -31,11 +31,12 @@ struct PolicyStep {
   int64_t tokens = 0;          // of the step
   int64_t first_position = 0;  // of its first token
   int64_t following = 0;       // tokens of the same text that later steps will bring
+  bool continues = false;      // earlier steps brought the beginning of the text
 
   int64_t end() const { return first_position + tokens; }
-  // A single token is decoding; more are a text, which ends with this step.
-  bool text_ends() const { return tokens > 1 && following == 0; }
-  bool decodes() const { return tokens == 1 && following == 0; }
+  // A single token is decoding; more are a text, in one step or several. It ends with this one.
+  bool text_ends() const { return (tokens > 1 || continues) && following == 0; }
+  bool decodes() const { return tokens == 1 && following == 0 && !continues; }
 };
 
 // The softmax weights a policy wants to see of a layer.

@@ -109,8 +109,12 @@ TEST_P(EvictingMemory, KeepsItsBudgetAndNotARowMore) {
 TEST_P(EvictingMemory, APartedTextLeavesTheRowsOfAWholeOne) {
   const auto whole = build(spec("budget=0.2"));
   read(*whole, 300);
-  for (const std::vector<int64_t>& parts :
-       {std::vector<int64_t>{150, 150}, {296, 4}, {1, 299}, {100, 5, 195}}) {
+  for (const std::vector<int64_t>& parts : {std::vector<int64_t>{150, 150},
+                                            {296, 4},
+                                            {1, 299},
+                                            {100, 5, 195},
+                                            {299, 1},
+                                            std::vector<int64_t>(300, 1)}) {
     const auto parted = build(spec("budget=0.2"));
     int64_t left = 300;
     for (const int64_t tokens : parts) {

@@ -227,7 +227,8 @@ void PagedMemory::attend(const LayerStep& step, ThreadPool& pool) {
                                .q = q,
                                .tokens = step_.tokens,
                                .first_position = length_,
-                               .following = step_.following};
+                               .following = step_.following,
+                               .continues = in_text_};
   Keeper keeper(*this);
   policy_->enter(policy_step, keeper);
   const SeenWeights seen = attend_rows(policy_step, q, pool);
@@ -326,8 +327,9 @@ SeenWeights PagedMemory::without_hidden(int64_t layer, int64_t queries, bool sum
 void PagedMemory::commit() {
   check_commit(step_, next_layer_, shape().layers());
   length_ += step_.tokens;
-  const bool text_ended = step_.tokens > 1 && step_.following == 0;
-  if (step_.following == 0) queries_.reset();
+  const bool text_ended = (step_.tokens > 1 || in_text_) && step_.following == 0;
+  in_text_ = step_.following > 0;
+  if (!in_text_) queries_.reset();
   step_ = {};
   for (size_t i = 0; i < pending_.size(); ++i) {
     if (pending_[i].cut) rows_[i].keep_rows(pending_[i].kept);
@@ -351,6 +353,7 @@ void PagedMemory::abort() {
   for (Pending& pending : pending_) pending.clear();
   policy_->aborted();
   if (length_ == 0) {
+    in_text_ = false;
     queries_.reset();
     policy_->cleared();
   }
@@ -392,6 +395,7 @@ void PagedMemory::trim(int64_t length) {
   length_ = length;
   if (length > 0) return;
   filtered_tokens_ = 0;
+  in_text_ = false;
   queries_.reset();
   policy_->cleared();
 }
@@ -404,6 +408,7 @@ std::unique_ptr<SequenceMemory> PagedMemory::fork() const {
   copy->length_ = length_;
   copy->filtered_tokens_ = filtered_tokens_;
   copy->budget_bytes_ = budget_bytes_;
+  copy->in_text_ = in_text_;
   copy->queries_ = queries_;
   copy->peak_bytes_ = copy->resident_bytes();
   return copy;

@@ -108,7 +108,8 @@ class PagedMemory final : public SequenceMemory {
   int64_t filtered_tokens_ = 0;  // of the text that have no position any more
   int64_t peak_bytes_ = 0;
   int64_t budget_bytes_ = 0;
-  std::optional<QueryWindow> queries_;  // while a text is being read in parts
+  bool in_text_ = false;                // more of the newest token's text is to come
+  std::optional<QueryWindow> queries_;  // then, where the policy judges by a window of queries
   // What is left of each head's rows once the step counts.
   struct Pending {
     bool cut = false;  // to `kept`

@@ -11,8 +11,9 @@
 //
 // When: at the end of every text of which a policy let rows go; before a text that only fits so; and
 // between tokens or parts of a text once a quarter of the context is gaps, or no position is left.
-// Keys are stored again in their encoding each time, so this is done seldom. Tests:
-// paged_memory_rerotate_test.cc.
+// Keys are stored again in their encoding each time, and each time lose up to half a step of it: as
+// f16 that is nothing, but quantised rows that a policy chooses close ranks only where a text or a
+// token finds no position otherwise. Tests: paged_memory_rerotate_test.cc.
 #include <algorithm>
 #include <limits>
 
@@ -50,9 +51,11 @@ int64_t PagedMemory::start_of_step(int64_t tokens, int64_t following) const {
 void PagedMemory::maybe_renumber(bool text_ended) {
   if (queries_) return;
   const int64_t gaps = length_ - most_rows(), context = shape().context;
-  const bool due = (text_ended && policy_->evicts()) || gaps >= std::max<int64_t>(1, context / 4) ||
-                   length_ >= context;
-  if (gaps > 0 && due) renumber();
+  const bool evicts = policy_->evicts();
+  // Rows that a policy keeps for good would be quantised again without end.
+  const bool early = !(evicts && format_.quantised()) &&
+                     ((text_ended && evicts) || gaps >= std::max<int64_t>(1, context / 4));
+  if (gaps > 0 && (early || length_ >= context)) renumber();
 }
 
 void PagedMemory::renumber() {

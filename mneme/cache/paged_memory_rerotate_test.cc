@@ -109,6 +109,7 @@ class Rerotation : public ::testing::Test {
 };
 
 TEST_F(Rerotation, KeptKeysAreTheirOwnAtConsecutivePositions) {
+  shape_ = shape_of_context(300);  // the text takes the last position
   // Keys are normal: below 6. Half a step of their encoding for each time they are stored, and of
   // float32 arithmetic what angles of up to 300 radians lose.
   const std::pair<const char*, double> formats[] = {{"full(dtype=f32)", 6 * 0x1p-17},
@@ -129,6 +130,58 @@ TEST_F(Rerotation, KeptKeysAreTheirOwnAtConsecutivePositions) {
       EXPECT_LE(worst_key(paged(*memory), paged(*twin), 300), allowed) << spec;
     }
   }
+}
+
+// Keys of a text of two tokens after another: those of `age` texts ago were stored again so often.
+// Roundings are independent of each other, so that errors grow with the root of their number.
+TEST_F(Rerotation, ErrorsGrowNoFasterThanTheRootOfTimesStored) {
+  for (const char* format : {"full", "full(dtype=bf16)"}) {
+    const std::string spec = std::string("streaming(rows=140)+") + format;
+    const auto memory = build(spec + "+rerotate"), twin = build(spec);
+    int64_t seen = 160;
+    for (SequenceMemory* each : {memory.get(), twin.get()}) {
+      read(*each, 0, 160);
+      for (seen = 160; seen < 290; seen += 2) read(*each, seen, 2);
+    }
+    const StepRows raw = testing::rows_at(shape_, 0, 0, seen);
+    const auto error = [&](int64_t first_age, int64_t last_age) {  // root mean square
+      double sum = 0;
+      std::vector<float> k(64), want(64);
+      const PagedRows &rows = paged(*memory).rows(0, 0), &same = paged(*twin).rows(0, 0);
+      const int64_t begin = rows.rows() - 2 * (last_age + 1), end = rows.rows() - 2 * first_age;
+      for (int64_t row = begin; row < end; ++row) {
+        rows.read(row, k.data(), nullptr);
+        turns_.turn(0, raw_key(raw, same.position(row), 0), rows.position(row), want.data());
+        for (size_t i = 0; i < want.size(); ++i) sum += std::pow(double{k[i]} - want[i], 2);
+      }
+      return std::sqrt(sum / static_cast<double>(64 * (end - begin)));
+    };
+    const double young = error(0, 7), old = error(56, 63);
+    EXPECT_GT(old, young) << format;
+    // Stored 2 to 9 times and 58 to 65 times. Twice that: sixteen rows are a sample.
+    EXPECT_LE(old, 2 * std::sqrt(61.5 / 5.5) * young) << format;
+  }
+}
+
+// Every storing adds an error of its own: rows that stay for good must not be quantised at every text.
+TEST_F(Rerotation, QuantisedRowsCloseRanksOnlyWherePositionsRunOut) {
+  shape_ = shape_of_context(512);
+  const auto times_closed = [&](const std::string& spec) {
+    const auto memory = build(spec);
+    read(*memory, 0, 200);
+    int64_t times = 0;
+    for (int64_t seen = 200; seen < 1400; seen += 2) {
+      const int64_t before = memory->filtered_tokens();
+      read(*memory, seen, 2);
+      times += memory->filtered_tokens() > before;
+      EXPECT_LE(memory->length(), 512) << spec;
+    }
+    return times;
+  };
+  // Layer 1 holds its window and up to a page of older rows: ranks close down to 154 at most.
+  for (const char* spec : {"h2o(rows=60)+q4+rerotate", "cake(rows=60,window=8)+q8+rerotate"})
+    EXPECT_LE(times_closed(spec), 1 + 1200 / (512 - 154)) << spec;
+  EXPECT_GT(times_closed("h2o(rows=60)+rerotate"), 15);
 }
 
 TEST_F(Rerotation, AnswersAreThoseOfTheKeptRowsAtTheirNewPositions) {
@@ -290,12 +343,14 @@ TEST_F(Rerotation, SinksOfAWindowStayInFront) {
 }
 
 TEST_F(Rerotation, ASavedMemoryGoesOnBitForBit) {
+  shape_ = shape_of_context(310);
   const testing::TemporaryFolder folder;
   const MemoryIdentity identity{"model", "tokenizer", "template"};
   for (const char* spec : {"h2o(rows=80)+rerotate", "cake(budget=0.3,window=8)+q8+rerotate"}) {
     const auto memory = build(spec);
     read(*memory, 0, 300);
     for (int64_t token = 300; token < 320; ++token) read(*memory, token, 1);
+    EXPECT_GT(memory->filtered_tokens(), 0);
     std::vector<int32_t> tokens(320);
     std::iota(tokens.begin(), tokens.end(), 0);
     const std::string path = folder / "memory.safetensors";

@@ -137,6 +137,7 @@ void PagedMemory::load_state(const TensorSource& state, int64_t length) {
     exchange();
     fail(state.origin(), ": ", missing);
   }
+  in_text_ = false;
   queries_.reset();
   peak_bytes_ = std::max(peak_bytes_, resident_bytes());
 }

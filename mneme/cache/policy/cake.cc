@@ -161,7 +161,7 @@ void Cake::committed() {
 }
 
 std::string Cake::refusal(int64_t tokens, int64_t end, int64_t following) const {
-  if (tokens == 1) return "";
+  if (tokens == 1 && following == 0) return "";
   return options_.budget.refusal("cake", options_.window, end + following);
 }
 

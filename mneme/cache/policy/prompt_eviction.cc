@@ -29,7 +29,7 @@ void PromptEviction::committed() { limits_ = next_limits_; }
 void PromptEviction::aborted() { next_limits_ = limits_; }
 
 std::string PromptEviction::refusal(int64_t tokens, int64_t end, int64_t following) const {
-  if (tokens == 1) return "";
+  if (tokens == 1 && following == 0) return "";
   return options_.budget.refusal(options_.name, options_.window + options_.sink, end + following);
 }
 
