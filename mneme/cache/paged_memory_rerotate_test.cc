@@ -117,17 +117,25 @@ TEST_F(Rerotation, KeptKeysAreTheirOwnAtConsecutivePositions) {
                                                     {"full(dtype=bf16)", 2 * 6 * 0x1p-8},
                                                     {"q8(rotate=hadamard)", 0.1},
                                                     {"q8", 0.1}};
-  for (const char* policy : {"streaming(rows=100)", "snapkv(rows=120,window=8)", "random(rows=70)",
-                             "cake(budget=0.3,window=8)", "h2o(rows=100)", "tova(rows=64)",
-                             "knorm(budget=0.4)", "pyramidkv(budget=0.3,window=8)"}) {
-    for (const auto& [format, allowed] : formats) {
-      const std::string spec = std::string(policy) + "+" + format;
+  // Every format with one policy, every policy with one format.
+  const std::vector<std::pair<const char*, std::vector<size_t>>> cases = {
+      {"streaming(rows=100)", {0, 1, 2, 3, 4}},
+      {"snapkv(rows=120,window=8)", {1}},
+      {"random(rows=70)", {3}},
+      {"cake(budget=0.3,window=8)", {0}},
+      {"h2o(rows=100)", {1}},
+      {"tova(rows=64)", {4}},
+      {"knorm(budget=0.4)", {2}},
+      {"pyramidkv(budget=0.3,window=8)", {1}}};
+  for (const auto& [policy, chosen] : cases) {
+    for (const size_t i : chosen) {
+      const std::string spec = std::string(policy) + "+" + formats[i].first;
       const auto memory = build(spec + "+rerotate"), twin = build(spec);
       read(*memory, 0, 300);
       read(*twin, 0, 300);
       EXPECT_EQ(memory->length() + memory->filtered_tokens(), 300);
       EXPECT_GT(memory->filtered_tokens(), 0);
-      EXPECT_LE(worst_key(paged(*memory), paged(*twin), 300), allowed) << spec;
+      EXPECT_LE(worst_key(paged(*memory), paged(*twin), 300), formats[i].second) << spec;
     }
   }
 }
