@@ -24,6 +24,11 @@
 
 namespace mneme {
 
+// Whether a step is the end of a text. A single token that continues none is decoding.
+inline bool ends_text(int64_t tokens, int64_t following, bool continues) {
+  return (tokens > 1 || continues) && following == 0;
+}
+
 // One layer of a step, as a policy sees it.
 struct PolicyStep {
   const LayerStep& layer;      // queries, keys and values as the model gave them
@@ -34,8 +39,7 @@ struct PolicyStep {
   bool continues = false;      // earlier steps brought the beginning of the text
 
   int64_t end() const { return first_position + tokens; }
-  // A single token is decoding; more are a text, in one step or several. It ends with this one.
-  bool text_ends() const { return (tokens > 1 || continues) && following == 0; }
+  bool text_ends() const { return ends_text(tokens, following, continues); }
   bool decodes() const { return tokens == 1 && following == 0 && !continues; }
 };
 

@@ -184,11 +184,11 @@ class SequenceMemory {
   virtual int64_t peak_bytes() const = 0;
   // Its prompt filter left out so many tokens of the text, and its pass held so many bytes.
   virtual void count_filtered(int64_t tokens, int64_t bytes) { (void)tokens, (void)bytes; }
+  // Tokens that have no position: those its prompt filter left out, or whose rows have closed ranks.
   virtual int64_t filtered_tokens() const { return 0; }
+  int64_t seen_tokens() const { return length() + filtered_tokens(); }
   // What an f16 cache of every token seen would take. Never to be reported as resident.
-  int64_t logical_bytes() const {
-    return (length() + filtered_tokens()) * shape().f16_bytes_per_token();
-  }
+  int64_t logical_bytes() const { return seen_tokens() * shape().f16_bytes_per_token(); }
   // resident_bytes() of an empty memory of this kind after `length` tokens, computed without
   // writing any of them.
   virtual int64_t predict_bytes(int64_t length) const = 0;

@@ -51,7 +51,7 @@ std::map<std::string, std::string> identity_fields(const MemoryShape& shape,
 void save_memory(const std::string& path, const SequenceMemory& memory,
                  const std::vector<int32_t>& tokens, const MemoryIdentity& identity) {
   MNEME_CHECK(memory.capabilities().persist, "save: memory ", memory.spec(), " cannot be saved");
-  const int64_t seen = memory.length() + memory.filtered_tokens();
+  const int64_t seen = memory.seen_tokens();
   MNEME_CHECK(seen == std::ssize(tokens), "save: the memory has seen ", seen, " tokens, ",
               tokens.size(), " are given");
   std::vector<StateTensor> state = memory.save_state();
@@ -102,7 +102,7 @@ LoadedMemory load_memory(const std::string& path, const MemoryRegistry& registry
   if (tokens->bytes > 0)
     std::memcpy(loaded.tokens.data(), tokens->data, static_cast<size_t>(tokens->bytes));
   loaded.memory->load_state(*file, length);
-  const int64_t seen = length + loaded.memory->filtered_tokens();
+  const int64_t seen = loaded.memory->seen_tokens();
   MNEME_CHECK(seen == std::ssize(loaded.tokens), path, ": the memory has seen ", seen, " tokens, ",
               loaded.tokens.size(), " are there");
   return loaded;

@@ -30,8 +30,8 @@ struct LoadedMemory {
   std::vector<int32_t> tokens;  // those the memory has seen
 };
 
-// tokens: those the memory has seen, memory.length() of them. Throws Error when the memory cannot
-// be persisted, on a mismatch, on a full disk; an existing file is then untouched.
+// tokens: those the memory has seen, memory.seen_tokens() of them. Throws Error when the memory
+// cannot be persisted, on a mismatch, on a full disk; an existing file is then untouched.
 void save_memory(const std::string& path, const SequenceMemory& memory,
                  const std::vector<int32_t>& tokens, const MemoryIdentity& identity);
 

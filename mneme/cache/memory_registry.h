@@ -53,8 +53,7 @@ class Parameters {
 };
 
 // What the terms of a spec put together: at most one row format, one policy (whose rows may close
-// ranks) and one prompt filter;
-// or a memory that is no PagedMemory, with at most a row format.
+// ranks) and one prompt filter; or a memory that is no PagedMemory, with at most a row format.
 struct MemoryParts {
   std::optional<RowFormat> format;
   // Builds it; throws Error where shape or format (null: none was given) does not fit it.

@@ -327,7 +327,7 @@ SeenWeights PagedMemory::without_hidden(int64_t layer, int64_t queries, bool sum
 void PagedMemory::commit() {
   check_commit(step_, next_layer_, shape().layers());
   length_ += step_.tokens;
-  const bool text_ended = (step_.tokens > 1 || in_text_) && step_.following == 0;
+  const bool text_ended = ends_text(step_.tokens, step_.following, in_text_);
   in_text_ = step_.following > 0;
   if (!in_text_) queries_.reset();
   step_ = {};

@@ -55,7 +55,7 @@ KlDivergence kl_divergence(DecoderModel& model, ThreadPool& pool, SequenceMemory
   MNEME_CHECK(!tokens.empty(), "kl_divergence: no tokens");
   MNEME_CHECK(chunk > 0, "kl_divergence: the chunk must be positive, got ", chunk);
   if (tested.capabilities().decodes_apart) chunk = 1;
-  const int64_t seen = tested.length() + tested.filtered_tokens();
+  const int64_t seen = tested.seen_tokens();
   MNEME_CHECK(reference.length() == seen, "kl_divergence: the memories hold ", reference.length(),
               " and ", seen, " tokens");
   const auto total = static_cast<int64_t>(tokens.size());

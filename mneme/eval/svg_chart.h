@@ -32,9 +32,8 @@ enum class ChartScale {
 };
 
 // One labelled marker a point, x from zero, or in powers of two where the largest is 16 times the
-// least. front: corners of a line of steps behind them, which runs level from
-// each to below or above the next. Throws Error on points that are not finite, or below zero on a
-// logarithmic scale.
+// least. front: corners of a line of steps behind them, which runs level from each to below or above
+// the next. Throws Error on points that are not finite, or below zero on a logarithmic scale.
 std::string scatter_chart(const ChartText& text, const std::vector<ChartSeries>& series,
                           ChartScale y_scale,
                           const std::vector<std::pair<double, double>>& front = {});

@@ -23,6 +23,11 @@ std::vector<std::smatch> matches(const std::string& text, const std::regex& patt
   return {std::sregex_iterator(text.begin(), text.end(), pattern), std::sregex_iterator()};
 }
 
+// The places (x, y) of all markers, in the order of the series.
+std::vector<std::smatch> marks_of(const std::string& svg) {
+  return matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+}
+
 // Every opened element is closed, in order.
 void expect_well_formed(const std::string& svg) {
   std::vector<std::string> open;
@@ -55,7 +60,7 @@ TEST(ScatterChart, PutsPointsWhereTheirValuesAre) {
   const std::string svg =
       scatter_chart(kText, {{"a", 0, {{0, 0}}}, {"b", 1, {{50, 5}}}, {"c", 2, {{100, 10}}}},
                     ChartScale::kFromZero);
-  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  const auto marks = marks_of(svg);
   ASSERT_EQ(marks.size(), 3u);
   const auto x = [&](size_t i) { return std::stod(marks[i][1]); };
   const auto y = [&](size_t i) { return std::stod(marks[i][2]); };
@@ -70,7 +75,7 @@ TEST(ScatterChart, AFrontRunsInStepsThroughItsPoints) {
       scatter_chart(kText, {{"a", 0, {{0, 0}}}, {"b", 1, {{50, 5}}}, {"c", 2, {{100, 10}}}},
                     ChartScale::kFromZero, {{0, 0}, {50, 5}, {100, 10}});
   expect_well_formed(svg);
-  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  const auto marks = marks_of(svg);
   const auto at = [&](size_t i, int part) { return marks[i][part].str(); };
   EXPECT_THAT(svg, HasSubstr("class=\"front\" d=\"M" + at(0, 1) + " " + at(0, 2) + "H" + at(1, 1) +
                              "V" + at(1, 2) + "H" + at(2, 1) + "V" + at(2, 2) + "\""));
@@ -83,7 +88,7 @@ TEST(ScatterChart, ALogarithmicScaleIsEvenInDecadesAndHasAPlaceForZero) {
       kText,
       {{"zero", 0, {{1, 0}}}, {"a", 1, {{2, 0.001}}}, {"b", 2, {{3, 0.01}}}, {"c", 3, {{4, 0.1}}}},
       ChartScale::kLogarithmic);
-  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  const auto marks = marks_of(svg);
   ASSERT_EQ(marks.size(), 4u);
   const auto y = [&](size_t i) { return std::stod(marks[i][2]); };
   EXPECT_GT(y(0), y(1));
@@ -97,7 +102,7 @@ TEST(ScatterChart, AFarPointDoesNotPressTheOthersTogether) {
       kText,
       {{"a", 0, {{8, 1}}}, {"b", 1, {{32, 2}}}, {"c", 2, {{128, 3}}}, {"far", 3, {{512, 4}}}},
       ChartScale::kFromZero);
-  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  const auto marks = marks_of(svg);
   ASSERT_EQ(marks.size(), 4u);
   const auto x = [&](size_t i) { return std::stod(marks[i][1]); };
   EXPECT_NEAR(x(1) - x(0), x(2) - x(1), 0.21);
@@ -138,7 +143,7 @@ TEST(ScatterChart, ALabelDoesNotCoverAnotherMarker) {
   const std::string svg = scatter_chart(
       kText, {{"a-rather-long-name", 0, {{10, 1}}}, {"b", 1, {{20, 1}}}, {"c", 2, {{100, 2}}}},
       ChartScale::kFromZero);
-  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  const auto marks = marks_of(svg);
   const auto label = matches(svg, std::regex(R"re(y="([-.0-9]+)" [^>]*>a-rather)re"));
   ASSERT_EQ(marks.size(), 3u);
   ASSERT_EQ(label.size(), 1u);
@@ -222,7 +227,7 @@ TEST(RooflineChart, PutsPointsUnderRoofsOnDecades) {
   expect_well_formed(svg);
   EXPECT_THAT(svg, HasSubstr("<title>FMA &amp; read</title>"));
   EXPECT_THAT(svg, HasSubstr(">7</text>"));
-  const auto marks = matches(svg, std::regex(R"(translate\(([-.0-9]+) ([-.0-9]+)\))"));
+  const auto marks = marks_of(svg);
   ASSERT_EQ(marks.size(), 2u);
   // The first point lies on the sloped roof's left end, the second on the level one's right end.
   const auto path = matches(

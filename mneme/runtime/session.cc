@@ -12,7 +12,7 @@ Session::Session(DecoderModel& model, ThreadPool& pool, std::unique_ptr<Sequence
                  std::vector<int32_t> tokens)
     : model_(&model), pool_(&pool), memory_(std::move(memory)), tokens_(std::move(tokens)) {
   MNEME_CHECK(memory_ != nullptr, "session: no memory");
-  const int64_t seen = memory_->length() + memory_->filtered_tokens();
+  const int64_t seen = memory_->seen_tokens();
   MNEME_CHECK(seen == std::ssize(tokens_), "session: the memory has seen ", seen, " tokens, ",
               tokens_.size(), " are given");
 }
