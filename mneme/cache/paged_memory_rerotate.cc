@@ -2,6 +2,7 @@
 // turned to them, as if what was let go had never been there; the next token follows the last row.
 // That is how StreamingLLM counts positions (Xiao et al. 2023, section 3.2: within the cache, not
 // within the text) and what kvpress calls key re-rotation.
+// Of every KV head the keys [rows, k_dim] and positions [rows] change, the values [rows, v_dim] not:
 //
 //   key at position p, stored as R(p) k   ->   R(p' - p) R(p) k = R(p') k
 //
