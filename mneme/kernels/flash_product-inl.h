@@ -100,6 +100,9 @@ HWY_NOINLINE void product_tile(const float* HWY_RESTRICT a, int64_t a_stride, in
       }
     }
   }
+  // Else the compiler works out the 24 addresses of c before the loop and has no register left for a
+  // vector of b.
+  asm("" : "+r"(c), "+r"(c_stride));
   const FloatVector factor = hn::Set(d, start.factor);
   HWY_UNROLL(6)
   for (int r = 0; r < kRows; ++r) {
