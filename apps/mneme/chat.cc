@@ -67,7 +67,7 @@ class Conversation {
 
   void show_memory() const {
     const SequenceMemory& memory = session_->memory();
-    std::cout << memory.spec() << ": " << memory.length() << " tokens, "
+    std::cout << memory.spec() << ": " << memory.seen_tokens() << " tokens, "
               << bytes_text(memory.resident_bytes()) << " resident, "
               << bytes_text(memory.peak_bytes()) << " at its peak, "
               << bytes_text(memory.logical_bytes()) << " as an f16 cache\n";

@@ -200,7 +200,7 @@ void Comparer::measure_prompt(ComparisonRow& row, bool is_reference, const Memor
 
 void Comparer::measure_speed(ComparisonRow& row, const Session& session, int64_t tokens,
                              double seconds) {
-  SpeedPoint point{.context = session.memory().length(),
+  SpeedPoint point{.context = session.memory().seen_tokens(),
                    .prefill_rate = rate(tokens, seconds),
                    .decode_rate = measure_decode_rate(session, options_.speed_tokens)};
   row.speed.push_back(point);

@@ -1,6 +1,7 @@
 #include "mneme/cache/policy/h2o.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "mneme/cache/policy/policy_state.h"
 #include "mneme/core/error.h"
@@ -10,7 +11,11 @@ namespace mneme {
 H2o::H2o(const MemoryShape& shape, const EvictionOptions& options)
     : PromptEviction(shape, options) {
   sums_.resize(static_cast<size_t>(shape.layers() * shape.kv_heads));
-  next_sums_ = sums_;
+}
+
+std::vector<float>& H2o::next_sums(int64_t layer, int64_t head) {
+  if (next_sums_.empty()) next_sums_ = sums_;
+  return next_sums_[shape().head_index(layer, head)];
 }
 
 void H2o::leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& rows) {
@@ -18,44 +23,45 @@ void H2o::leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& row
   if (!shape().sees_all(layer)) return;
   for (int64_t head = 0; head < shape().kv_heads; ++head) {
     const std::span<const double> fresh = seen.sums[static_cast<size_t>(head)];
-    std::vector<double>& sums = next_sums_[shape().head_index(layer, head)];
+    std::vector<float>& sums = next_sums(layer, head);
     sums.resize(fresh.size());  // rows that came with this step have none yet
-    for (size_t row = 0; row < sums.size(); ++row) sums[row] += fresh[row];
+    for (size_t row = 0; row < sums.size(); ++row)
+      sums[row] = static_cast<float>(sums[row] + fresh[row]);
   }
   PromptEviction::leave(step, seen, rows);
 }
 
 void H2o::score(const Candidates& candidates, std::span<float> scores) {
-  const std::vector<double>& sums =
-      next_sums_[shape().head_index(candidates.step.layer.layer, candidates.head)];
-  for (size_t row = 0; row < scores.size(); ++row) scores[row] = static_cast<float>(sums[row]);
+  const std::vector<float>& sums = next_sums(candidates.step.layer.layer, candidates.head);
+  std::copy_n(sums.begin(), scores.size(), scores.begin());
 }
 
 void H2o::kept(int64_t layer, int64_t head, std::span<const int64_t> indices) {
-  std::vector<double>& sums = next_sums_[shape().head_index(layer, head)];
+  std::vector<float>& sums = next_sums(layer, head);
   for (size_t i = 0; i < indices.size(); ++i) sums[i] = sums[static_cast<size_t>(indices[i])];
   sums.resize(indices.size());
+  sums.shrink_to_fit();
 }
 
 void H2o::dropped(int64_t layer, int64_t head, int64_t row) {
-  std::vector<double>& sums = next_sums_[shape().head_index(layer, head)];
+  std::vector<float>& sums = next_sums(layer, head);
   sums.erase(sums.begin() + row);
 }
 
 void H2o::committed() {
   PromptEviction::committed();
-  sums_ = next_sums_;
+  if (!next_sums_.empty()) sums_ = std::exchange(next_sums_, {});
 }
 
 void H2o::aborted() {
   PromptEviction::aborted();
-  next_sums_ = sums_;
+  next_sums_ = {};
 }
 
 void H2o::cleared() {
   PromptEviction::cleared();
   sums_.assign(sums_.size(), {});
-  next_sums_ = sums_;
+  next_sums_ = {};
 }
 
 std::vector<StateTensor> H2o::save_state() const {
@@ -75,15 +81,24 @@ void H2o::load_state(const TensorSource& state) {
     const TensorView* hidden = state.find(head + "_hidden");
     int64_t count = rows != nullptr && shape().sees_all(layer) ? rows->shape.at(0) : 0;
     if (hidden != nullptr) count -= hidden->shape.at(0);
-    sums_[i] = read_state<double>(state, concat("policy_sums_", i), count);
+    sums_[i] = read_state<float>(state, concat("policy_sums_", i), count);
   }
-  next_sums_ = sums_;
+  next_sums_ = {};
 }
 
 int64_t H2o::state_bytes() const {
-  int64_t bytes = 0;
-  for (const auto& sums : sums_) bytes += 2 * static_cast<int64_t>(sums.size() * sizeof(double));
-  return bytes;
+  int64_t rows = 0;
+  for (const auto* all : {&sums_, &next_sums_})
+    for (const auto& sums : *all) rows += std::ssize(sums);
+  return rows * static_cast<int64_t>(sizeof(float));
+}
+
+int64_t H2o::settled_state_bytes(int64_t length) const {
+  int64_t rows = 0;
+  for (int64_t layer = 0; layer < shape().layers(); ++layer)
+    if (shape().sees_all(layer))
+      rows += std::min(length, settled_rows(layer, length)) * shape().kv_heads;
+  return rows * static_cast<int64_t>(sizeof(float));
 }
 
 }  // namespace mneme

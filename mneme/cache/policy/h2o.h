@@ -22,6 +22,7 @@ class H2o final : public PromptEviction {
   std::vector<StateTensor> save_state() const override;
   void load_state(const TensorSource& state) override;
   int64_t state_bytes() const override;
+  int64_t settled_state_bytes(int64_t length) const override;
 
  private:
   bool cuts_while_decoding() const override { return true; }
@@ -30,7 +31,10 @@ class H2o final : public PromptEviction {
   void kept(int64_t layer, int64_t head, std::span<const int64_t> indices) override;
   void dropped(int64_t layer, int64_t head, int64_t row) override;
 
-  std::vector<std::vector<double>> sums_, next_sums_;  // [layers * kv_heads][rows]
+  // Those the step under way will leave, a copy of sums_ from its first change on.
+  std::vector<float>& next_sums(int64_t layer, int64_t head);
+
+  std::vector<std::vector<float>> sums_, next_sums_;  // [layers * kv_heads][rows]
 };
 
 }  // namespace mneme
