@@ -31,8 +31,9 @@ struct Backward {
   const FlashSequence& sequence = *task.sequence;
   const int64_t dim = plan.config.head_dim;
   const int64_t words = words_of<kKind>(dim);
-  const int64_t first = task.block * kTaskKeys;
-  const int64_t count = std::min(kTaskKeys, sequence.k_len - first);
+  const int64_t block_keys = task_keys(sequence);
+  const int64_t first = task.block * block_keys;
+  const int64_t count = std::min(block_keys, sequence.k_len - first);
   const float *keys = memory.keys, *values = memory.values;  // rows of words
   int64_t key_stride = memory.width, value_stride = memory.width;
 
@@ -139,7 +140,7 @@ struct Backward {
 
   void add_to_queries(const RowTile& tile, const ScoreBlock& block, int64_t number) const {
     const int64_t index = plan.index_of(sequence, task.kv_head, number);
-    const auto turn = static_cast<int32_t>(task.block - tile.key_begin / kTaskKeys);
+    const auto turn = static_cast<int32_t>(task.block - tile.key_begin / block_keys);
     const float* factors = keys + (block.first - first) * key_stride;
     int64_t stride = key_stride, depth = block.keys;
     if constexpr (kPairs) {
@@ -156,7 +157,7 @@ struct Backward {
     float* sums = call.dq_sums + index * call.sum_floats();
     product<kKind, Broadcast::kColumns>(factors, stride, dim, depth, memory.slopes, kFlashRows,
                                         block.width, {.keep = turn != 0}, sums, kFlashRows);
-    if ((tile.key_end - 1) / kTaskKeys == task.block) {
+    if ((tile.key_end - 1) / block_keys == task.block) {
       transpose_words(sums, kFlashRows, dim, block.width, memory.q_rows, memory.width);
       for (int64_t r = 0; r < tile.rows; ++r) {
         store_row<T>(

@@ -12,8 +12,12 @@
 
 namespace mneme {
 
-// Keys of a task: enough that loading a tile's rows costs little beside using them.
-inline constexpr int64_t kTaskKeys = 256;
+// Keys of a task: enough that loading a tile's rows, every row a line far from the last, costs little
+// beside using them; fewer where a sequence is short, so that every thread has a task.
+inline constexpr int64_t kTaskKeys = 512;  // at most
+inline int64_t task_keys(const FlashSequence& sequence) {
+  return sequence.k_len < 4 * kTaskKeys ? kTaskKeys / 2 : kTaskKeys;
+}
 
 struct BackwardCall {
   const FlashPlan& plan;
@@ -31,7 +35,7 @@ struct BackwardCall {
 // A block of keys of one KV head.
 struct KeyTask {
   const FlashSequence* sequence = nullptr;
-  int64_t kv_head = 0, block = 0;  // keys block * kTaskKeys ...
+  int64_t kv_head = 0, block = 0;  // keys block * task_keys(*sequence) ...
 };
 
 // What a worker holds.

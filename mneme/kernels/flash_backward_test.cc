@@ -26,7 +26,7 @@ std::vector<FlashAttention> varied_shapes() {
   std::vector<FlashAttention> all;
   for (const auto& c : {flash_shape(1, 1, 1, 1, 1, 1), flash_shape(3, 63, 63, 2, 1, 64),
                         flash_shape(1, 100, 300, 6, 2, 20), flash_shape(2, 131, 70, 3, 3, 37),
-                        flash_shape(1, 5, 257, 4, 1, 80)}) {
+                        flash_shape(1, 5, 257, 4, 1, 80), flash_shape(1, 70, 2100, 2, 1, 16)}) {
     all.push_back(c);
     all.back().causal = true;
     all.push_back(c);

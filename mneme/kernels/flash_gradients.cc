@@ -14,11 +14,12 @@ namespace {
 // In the order in which tasks may wait for each other: by block.
 std::vector<KeyTask> key_tasks(const FlashPlan& plan) {
   std::vector<KeyTask> tasks;
-  int64_t longest = 0;
-  for (const FlashSequence& sequence : plan.sequences) longest = std::max(longest, sequence.k_len);
-  for (int64_t block = 0; block * kTaskKeys < longest; ++block) {
+  int64_t most = 0;  // blocks of a sequence
+  for (const FlashSequence& sequence : plan.sequences)
+    most = std::max(most, ceil_div(sequence.k_len, task_keys(sequence)));
+  for (int64_t block = 0; block < most; ++block) {
     for (const FlashSequence& sequence : plan.sequences) {
-      if (block * kTaskKeys >= sequence.k_len) continue;
+      if (block * task_keys(sequence) >= sequence.k_len) continue;
       for (int64_t head = 0; head < plan.config.kv_heads; ++head) {
         tasks.push_back({&sequence, head, block});
       }
