@@ -229,6 +229,19 @@ const std::byte* unpack_half(const RowFormat& format, const std::byte* packed, c
   return packed + size;
 }
 
+// copy_row for an encoding whose elements have the size of Element.
+template <typename Element>
+void copy_elements(const RowFormat& format, const std::byte* from, int64_t from_row, std::byte* to,
+                   int64_t to_row) {
+  const auto* keys = reinterpret_cast<const Element*>(from) + from_row;
+  auto* new_keys = reinterpret_cast<Element*>(to) + to_row;
+  for (int64_t i = 0; i < format.k_dim; ++i) new_keys[i * kPageRows] = keys[i * kPageRows];
+  const auto value = format.v_dim * static_cast<int64_t>(sizeof(Element));
+  const int64_t values = page_layout(format).v;
+  std::memmove(to + values + to_row * value, from + values + from_row * value,
+               static_cast<size_t>(value));
+}
+
 void check_slot(const char* what, int64_t row) {
   MNEME_CHECK(row >= 0 && row < kPageRows, what, ": expected a slot of 0 to ", kPageRows - 1,
               ", got ", row);
@@ -270,6 +283,9 @@ void copy_row(const RowFormat& format, const std::byte* from, int64_t from_row, 
               int64_t to_row) {
   check_slot("copy_row", from_row);
   check_slot("copy_row", to_row);
+  if (format.encoding == RowEncoding::kF32)
+    return copy_elements<uint32_t>(format, from, from_row, to, to_row);
+  if (!format.quantised()) return copy_elements<uint16_t>(format, from, from_row, to, to_row);
   std::byte packed[2 * kMaxHeadDim * sizeof(float)];
   pack_row(format, from, from_row, packed);
   unpack_row(format, packed, to, to_row);

@@ -117,13 +117,14 @@ void cake_decode_scores(const SeenWeights& seen, int64_t q_heads, int64_t kv_hea
                         std::span<const int64_t> order, int64_t pool, std::vector<double>& mean,
                         std::vector<float>& scores) {
   const int64_t ratio = q_heads / kv_heads;
-  mean.assign(order.size(), 0.0);
+  mean.resize(order.size());
   scores.resize(order.size());
-  for (int64_t h = head * ratio; h < (head + 1) * ratio; ++h) {
-    const float* weights = seen.weights + ((seen.queries - 1) * q_heads + h) * seen.stride;
-    for (size_t i = 0; i < order.size(); ++i) mean[i] += double{weights[order[i]]};
+  const float* weights = seen.weights + ((seen.queries - 1) * q_heads + head * ratio) * seen.stride;
+  for (size_t i = 0; i < order.size(); ++i) {
+    double sum = 0;
+    for (int64_t h = 0; h < ratio; ++h) sum += double{weights[h * seen.stride + order[i]]};
+    mean[i] = sum / static_cast<double>(ratio);
   }
-  for (double& value : mean) value /= static_cast<double>(ratio);
   average_pool(mean, pool, scores);
 }
 
