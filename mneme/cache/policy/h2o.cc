@@ -24,7 +24,8 @@ void H2o::leave(const PolicyStep& step, const SeenWeights& seen, PolicyRows& row
   for (int64_t head = 0; head < shape().kv_heads; ++head) {
     const std::span<const double> fresh = seen.sums[static_cast<size_t>(head)];
     std::vector<float>& sums = next_sums(layer, head);
-    sums.resize(fresh.size());  // rows that came with this step have none yet
+    sums.reserve(fresh.size());  // or it would grow to twice the size
+    sums.resize(fresh.size());   // rows that came with this step have none yet
     for (size_t row = 0; row < sums.size(); ++row)
       sums[row] = static_cast<float>(sums[row] + fresh[row]);
   }
