@@ -102,17 +102,26 @@ void check_values(const RowFormat& format, const float* x, int64_t dim, uint32_t
   }
 }
 
+// Values of a float encoding [dim], one after the other, to their places, and back.
 template <typename T>
-void store_values(std::byte* page, const RowPart& part, int64_t row, const T* values) {
-  const int64_t first = part.element(row, 0);
+void store_values(std::byte* page, const RowPart& part, int64_t row, const std::byte* values) {
+  std::byte* to = page + part.values + part.element(row, 0) * static_cast<int64_t>(sizeof(T));
   if (!part.transposed) {
-    std::memcpy(page + part.values + first * static_cast<int64_t>(sizeof(T)), values,
-                static_cast<size_t>(part.dim) * sizeof(T));
+    std::memcpy(to, values, static_cast<size_t>(part.dim) * sizeof(T));
     return;
   }
-  for (int64_t i = 0; i < part.dim; ++i) {
-    store(page + part.values, first + i * kPageRows, values[i]);
+  for (int64_t i = 0; i < part.dim; ++i) store(to, i * kPageRows, load<T>(values, i));
+}
+
+template <typename T>
+void load_values(const std::byte* page, const RowPart& part, int64_t row, std::byte* values) {
+  const std::byte* from =
+      page + part.values + part.element(row, 0) * static_cast<int64_t>(sizeof(T));
+  if (!part.transposed) {
+    std::memcpy(values, from, static_cast<size_t>(part.dim) * sizeof(T));
+    return;
   }
+  for (int64_t i = 0; i < part.dim; ++i) store(values, i, load<T>(from, i * kPageRows));
 }
 
 void write_half(const RowFormat& format, std::byte* page, const RowPart& part, int64_t row,
@@ -123,17 +132,17 @@ void write_half(const RowFormat& format, std::byte* page, const RowPart& part, i
   switch (format.encoding) {
     case RowEncoding::kF32:
       check_values(format, x, dim, 0x7f7fffffu);
-      store_values(page, part, row, x);
+      store_values<float>(page, part, row, reinterpret_cast<const std::byte*>(x));
       break;
     case RowEncoding::kF16:
       check_values(format, x, dim, 0x477fe000u);  // 65504
       floats_to_f16(x, dim, halves);
-      store_values(page, part, row, halves);
+      store_values<uint16_t>(page, part, row, reinterpret_cast<const std::byte*>(halves));
       break;
     case RowEncoding::kBF16:
       check_values(format, x, dim, 0x7f7f7fffu);  // the next one rounds to infinity
       floats_to_bf16(x, dim, halves);
-      store_values(page, part, row, halves);
+      store_values<uint16_t>(page, part, row, reinterpret_cast<const std::byte*>(halves));
       break;
     case RowEncoding::kQ8:
     case RowEncoding::kQ4:
@@ -170,19 +179,12 @@ void read_half(const RowFormat& format, const std::byte* page, const RowPart& pa
   }
 }
 
-// Calls body(offset in the page, offset in the packed half, bytes) for each piece of a half row
-// that is moved as it is: float values, or scales and biases. Returns the bytes of a packed half.
+// Calls body(offset in the page, offset in the packed half, bytes) for each scale and bias of a
+// half row. Returns the bytes of a packed half.
 template <typename Body>
-int64_t for_each_piece(const RowFormat& format, const RowPart& part, int64_t row, Body&& body) {
-  const int64_t bits = element_bits(format.encoding);
-  int64_t packed = part.dim * bits / 8;
-  if (!format.quantised()) {
-    for (int64_t i = 0; i < part.dim; ++i) {
-      body(part.values + part.element(row, i) * bits / 8, i * bits / 8, bits / 8);
-    }
-    return packed;
-  }
+int64_t for_each_factor(const RowFormat& format, const RowPart& part, int64_t row, Body&& body) {
   const int64_t size = scale_bytes(format);
+  int64_t packed = part.dim * element_bits(format.encoding) / 8;
   for (const int64_t table : {part.scales, part.biases}) {
     for (int64_t g = 0; g < part.dim / format.group; ++g, packed += size) {
       body(table + RowPart::group_index(row, g) * size, packed, size);
@@ -193,53 +195,52 @@ int64_t for_each_piece(const RowFormat& format, const RowPart& part, int64_t row
 
 std::byte* pack_half(const RowFormat& format, const std::byte* page, const RowPart& part,
                      int64_t row, std::byte* packed) {
-  if (format.quantised()) {
-    uint8_t codes[kMaxHeadDim];
-    load_codes(format, page, part, row, codes);
-    for (int64_t i = 0; i < part.dim; ++i) {
-      if (format.encoding == RowEncoding::kQ8) {
-        packed[i] = std::byte{codes[i]};
-      } else if (i % 2 == 0) {
-        packed[i / 2] = static_cast<std::byte>(codes[i] | (codes[i + 1] << 4));
-      }
+  if (format.encoding == RowEncoding::kF32) {
+    load_values<uint32_t>(page, part, row, packed);
+    return packed + part.dim * int64_t{sizeof(uint32_t)};
+  }
+  if (!format.quantised()) {
+    load_values<uint16_t>(page, part, row, packed);
+    return packed + part.dim * int64_t{sizeof(uint16_t)};
+  }
+  uint8_t codes[kMaxHeadDim];
+  load_codes(format, page, part, row, codes);
+  for (int64_t i = 0; i < part.dim; ++i) {
+    if (format.encoding == RowEncoding::kQ8) {
+      packed[i] = std::byte{codes[i]};
+    } else if (i % 2 == 0) {
+      packed[i / 2] = static_cast<std::byte>(codes[i] | (codes[i + 1] << 4));
     }
   }
-  return packed + for_each_piece(format, part, row, [&](int64_t at, int64_t to, int64_t bytes) {
+  return packed + for_each_factor(format, part, row, [&](int64_t at, int64_t to, int64_t bytes) {
            std::memcpy(packed + to, page + at, static_cast<size_t>(bytes));
          });
 }
 
 const std::byte* unpack_half(const RowFormat& format, const std::byte* packed, const RowPart& part,
                              std::byte* page, int64_t row) {
+  if (format.encoding == RowEncoding::kF32) {
+    store_values<uint32_t>(page, part, row, packed);
+    return packed + part.dim * int64_t{sizeof(uint32_t)};
+  }
+  if (!format.quantised()) {
+    store_values<uint16_t>(page, part, row, packed);
+    return packed + part.dim * int64_t{sizeof(uint16_t)};
+  }
   const int64_t size =
-      for_each_piece(format, part, row, [&](int64_t at, int64_t from, int64_t bytes) {
+      for_each_factor(format, part, row, [&](int64_t at, int64_t from, int64_t bytes) {
         std::memcpy(page + at, packed + from, static_cast<size_t>(bytes));
       });
-  if (format.quantised()) {
-    uint8_t codes[kMaxHeadDim];
-    for (int64_t i = 0; i < part.dim; ++i) {
-      const auto byte =
-          std::to_integer<uint8_t>(packed[format.encoding == RowEncoding::kQ8 ? i : i / 2]);
-      codes[i] = format.encoding == RowEncoding::kQ8
-                     ? byte
-                     : static_cast<uint8_t>((byte >> (i % 2 * 4)) & 15);
-    }
-    store_codes(format, page, part, row, codes);
+  uint8_t codes[kMaxHeadDim];
+  for (int64_t i = 0; i < part.dim; ++i) {
+    const auto byte =
+        std::to_integer<uint8_t>(packed[format.encoding == RowEncoding::kQ8 ? i : i / 2]);
+    codes[i] = format.encoding == RowEncoding::kQ8
+                   ? byte
+                   : static_cast<uint8_t>((byte >> (i % 2 * 4)) & 15);
   }
+  store_codes(format, page, part, row, codes);
   return packed + size;
-}
-
-// copy_row for an encoding whose elements have the size of Element.
-template <typename Element>
-void copy_elements(const RowFormat& format, const std::byte* from, int64_t from_row, std::byte* to,
-                   int64_t to_row) {
-  const auto* keys = reinterpret_cast<const Element*>(from) + from_row;
-  auto* new_keys = reinterpret_cast<Element*>(to) + to_row;
-  for (int64_t i = 0; i < format.k_dim; ++i) new_keys[i * kPageRows] = keys[i * kPageRows];
-  const auto value = format.v_dim * static_cast<int64_t>(sizeof(Element));
-  const int64_t values = page_layout(format).v;
-  std::memmove(to + values + to_row * value, from + values + from_row * value,
-               static_cast<size_t>(value));
 }
 
 void check_slot(const char* what, int64_t row) {
@@ -283,9 +284,6 @@ void copy_row(const RowFormat& format, const std::byte* from, int64_t from_row, 
               int64_t to_row) {
   check_slot("copy_row", from_row);
   check_slot("copy_row", to_row);
-  if (format.encoding == RowEncoding::kF32)
-    return copy_elements<uint32_t>(format, from, from_row, to, to_row);
-  if (!format.quantised()) return copy_elements<uint16_t>(format, from, from_row, to, to_row);
   std::byte packed[2 * kMaxHeadDim * sizeof(float)];
   pack_row(format, from, from_row, packed);
   unpack_row(format, packed, to, to_row);
