@@ -53,6 +53,27 @@ double time_once(Body&& body) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
 }
 
+struct Race {
+  double ours_s = 0, theirs_s = 0;  // medians of one call
+  double ratio = 0;                 // median over the pairs of theirs over ours
+};
+
+// Calls both in turns, `pairs` >= 1 times after one pair that is not counted: where a machine is
+// shared, what one minute gave says little about the next.
+template <typename Ours, typename Theirs>
+Race race(int pairs, Ours&& ours, Theirs&& theirs) {
+  MNEME_CHECK(pairs >= 1, "race: pairs must be at least 1, got ", pairs);
+  ours();
+  theirs();
+  std::vector<double> mine, others, ratios;
+  for (int i = 0; i < pairs; ++i) {
+    mine.push_back(time_once(ours));
+    others.push_back(time_once(theirs));
+    ratios.push_back(others.back() / mine.back());
+  }
+  return {median(mine), median(others), median(ratios)};
+}
+
 // Times `runs` >= 1 calls of `body` after one that is not counted.
 template <typename Body>
 Timing time_runs(int runs, Body&& body) {

@@ -42,27 +42,6 @@ void check(DType dtype, ThreadPool& pool) {
   expect("dv", &FlashAnswer::dv, 3);
 }
 
-struct Race {
-  double seconds = 0;
-  double rate_share = 0;  // calls a second over the GFLOP/s of multiply-adds around each
-};
-
-// Medians of 9 calls, each between two short runs of nothing but multiply-adds: where neighbours
-// come and go, the best rate of a minute says little about what a call could have had.
-template <typename Body>
-Race race(ThreadPool& pool, Body&& body) {
-  body();
-  std::vector<double> seconds, shares;
-  double before = fma_gflops_now(pool);
-  for (int i = 0; i < 9; ++i) {
-    seconds.push_back(time_once(body));
-    const double after = fma_gflops_now(pool);
-    shares.push_back(2 / (seconds.back() * (before + after)));
-    before = after;
-  }
-  return {median(seconds), median(shares)};
-}
-
 void measure(DType dtype, int64_t tokens, ThreadPool& pool, Report& report) {
   const FlashProblem p = testing::random_problem(smollm2(dtype, tokens), 2);
   const FlashAttention& c = p.config;
@@ -74,11 +53,14 @@ void measure(DType dtype, int64_t tokens, ThreadPool& pool, Report& report) {
   FlashTensor o = tensor(9), dq = tensor(9), dk = tensor(3), dv = tensor(3);
   std::vector<float> lse(static_cast<size_t>(p.lse_size()));
   AttentionScratch forward, backward;
-  const Race there = race(pool, [&] {
-    flash_forward(c, q.view(), k.view(), v.view(), o.view(), lse.data(), forward, pool);
-  });
+  int64_t burst = 0;
+  const auto beside_fma = [&](auto&& call) {
+    return race(9, call, [&] { burst = fma_burst(pool); });
+  };
+  const Race there = beside_fma(
+      [&] { flash_forward(c, q.view(), k.view(), v.view(), o.view(), lse.data(), forward, pool); });
   const FlashTensor& result = o;
-  const Race back = race(pool, [&] {
+  const Race back = beside_fma([&] {
     flash_backward(c, dout.view(), q.view(), k.view(), v.view(), result.view(), lse.data(),
                    {dq.view(), dk.view(), dv.view()}, backward, pool);
   });
@@ -88,10 +70,10 @@ void measure(DType dtype, int64_t tokens, ThreadPool& pool, Report& report) {
     report.row({{"what", what},
                 {"tokens", tokens},
                 {"type", std::string(dtype_name(dtype))},
-                {"ms", raced.seconds * 1e3},
-                {"gflops", work / raced.seconds / 1e9},
-                {"of_fma_rate", work * raced.rate_share / 1e9},
-                {"of_fma_peak", work / raced.seconds / 1e9 / report.limits().fma_gflops},
+                {"ms", raced.ours_s * 1e3},
+                {"gflops", work / raced.ours_s / 1e9},
+                {"of_fma_rate", work / static_cast<double>(burst) * raced.ratio},
+                {"of_fma_peak", work / raced.ours_s / 1e9 / report.limits().fma_gflops},
                 {"scratch_mb", static_cast<double>(scratch) / 1e6}});
   };
   row("forward", there, operations, forward.bytes());

@@ -65,25 +65,6 @@ void check(const Int8Linear& linear, ThreadPool& pool) {
   }
 }
 
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
-
-// Seconds of one run of each, and how much faster `ours` is: medians over pairs.
-template <typename Ours, typename Theirs>
-std::pair<double, double> in_turn(const Ours& ours, const Theirs& theirs) {
-  ours();
-  theirs();
-  std::vector<double> seconds, ratios;
-  for (int pair = 0; pair < kPairs; ++pair) {
-    const double mine = time_runs(1, ours).median_s, other = time_runs(1, theirs).median_s;
-    seconds.push_back(mine);
-    ratios.push_back(other / mine);
-  }
-  return {median(seconds), median(ratios)};
-}
-
 std::string shape_name(int64_t rows, const Shape& shape) {
   return concat(rows, ": ", shape.out, "x", shape.in);
 }
@@ -99,16 +80,16 @@ void many_rows(Report& report, ThreadPool& pool, const Shape& shape, double thre
     for (int64_t k = 50; k < shape.in; k += 100) x[static_cast<size_t>(m * shape.in + k)] *= 8;
   }
   std::vector<float> y(static_cast<size_t>(kRows * shape.out));
-  const auto [seconds, ratio] =
-      in_turn([&] { linear.forward(x.data(), kRows, shape.in, y.data(), shape.out, pool); },
-              [&] { matmul(weight.view(), x.data(), kRows, shape.in, y.data(), shape.out, pool); });
-  const double operations = 2e-9 * static_cast<double>(kRows * shape.out * shape.in) / seconds;
+  const Race times = race(
+      kPairs, [&] { linear.forward(x.data(), kRows, shape.in, y.data(), shape.out, pool); },
+      [&] { matmul(weight.view(), x.data(), kRows, shape.in, y.data(), shape.out, pool); });
+  const double operations = 2e-9 * static_cast<double>(kRows * shape.out * shape.in) / times.ours_s;
   report.row({{"form", threshold > 0 ? "int8, threshold 6" : "int8, threshold 0"},
               {"rows: out x in", shape_name(kRows, shape)},
-              {"median ms", seconds * 1e3},
+              {"median ms", times.ours_s * 1e3},
               {"GOP/s", operations},
               {"of f32 peak", operations / report.limits().fma_gflops},
-              {"x f32 product", ratio}});
+              {"x f32 product", times.ratio}});
 }
 
 // Walks over so many copies of the weight that they come from memory, as those of a model do.
@@ -131,7 +112,8 @@ void one_row(Report& report, ThreadPool& pool, const Shape& shape, bool weight_o
   }
   const std::vector<float> x = random_floats(shape.in, 2);
   std::vector<float> y(static_cast<size_t>(shape.out));
-  const auto [seconds, ratio] = in_turn(
+  const Race times = race(
+      kPairs,
       [&] {
         for (const Int8Linear& linear : linears)
           linear.forward(x.data(), 1, shape.in, y.data(), shape.out, pool);
@@ -146,10 +128,10 @@ void one_row(Report& report, ThreadPool& pool, const Shape& shape, bool weight_o
                                                    linears.front().codes().panels());
   report.row({{"form", weight_only ? "weight-only" : "int8, threshold 6"},
               {"rows: out x in", shape_name(1, shape)},
-              {"median ms", seconds * 1e3 / static_cast<double>(copies)},
-              {"GB/s", gbytes / seconds},
-              {"of reading", gbytes / seconds / report.limits().read_gb_per_s},
-              {"x f32 product", ratio}});
+              {"median ms", times.ours_s * 1e3 / static_cast<double>(copies)},
+              {"GB/s", gbytes / times.ours_s},
+              {"of reading", gbytes / times.ours_s / report.limits().read_gb_per_s},
+              {"x f32 product", times.ratio}});
 }
 
 void run(Report& report) {

@@ -139,10 +139,9 @@ void copy_floats(const float* from, int64_t n, float* to) {
   HWY_DYNAMIC_DISPATCH(CopyFloats)(from, n, to);
 }
 
-double fma_gflops_now(ThreadPool& pool) {
-  const double seconds = time_once(
-      [&] { pool.run(pool.size(), [&](int64_t, int) { keep(fma_chains(kFmaRounds)); }); });
-  return static_cast<double>(pool.size() * kFmaRounds * fma_flops_per_round()) / seconds / 1e9;
+int64_t fma_burst(ThreadPool& pool) {
+  pool.run(pool.size(), [&](int64_t, int) { keep(fma_chains(kFmaRounds)); });
+  return pool.size() * kFmaRounds * fma_flops_per_round();
 }
 
 MachineLimits measure_limits(int threads) {
@@ -153,8 +152,9 @@ MachineLimits measure_limits(int threads) {
   limits.simd = HWY_DYNAMIC_DISPATCH(SimdName)();
 
   // The best run, not the median: a limit is what the machine reaches when nobody disturbs it.
-  for (int i = 0; i <= kRuns; ++i)
-    limits.fma_gflops = std::max(limits.fma_gflops, fma_gflops_now(pool));
+  int64_t operations = 0;
+  const Timing fma = time_runs(kRuns, [&] { operations = fma_burst(pool); });
+  limits.fma_gflops = static_cast<double>(operations) / fma.min_s / 1e9;
 
   if (const int64_t flops = bf16_flops_per_round(); flops > 0) {
     const Timing bf16 = time_runs(

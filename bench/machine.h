@@ -28,8 +28,8 @@ struct MachineLimits {
 
 // Takes about a second. `threads` >= 1.
 MachineLimits measure_limits(int threads);
-// f32 multiply-adds of all threads of the pool right now, in GFLOP/s: one run of some milliseconds.
-double fma_gflops_now(ThreadPool& pool);
+// Some milliseconds of nothing but f32 multiply-adds on all threads of the pool -> the operations.
+int64_t fma_burst(ThreadPool& pool);
 
 // The single kernels, for one thread. Each returns a value that depends on all of its work.
 float fma_chains(int64_t rounds);              // fma_flops_per_round() operations a round
