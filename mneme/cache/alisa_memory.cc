@@ -184,9 +184,8 @@ StepPlan AlisaMemory::plan(int64_t tokens, int64_t following) const {
   if (fresh(plan)) {
     plan.settled_bytes = predict_bytes(end);
     // One layer whole: as it is written, and in pages to be attended to.
-    plan.resident_bytes =
-        plan.settled_bytes + layers_.front().tokens.bytes_of(blocks, 0) +
-        shape_.kv_heads * PagedRows::bytes_for_pages(page_format(), ceil_div(tokens, kPageRows));
+    plan.resident_bytes = plan.settled_bytes + layers_.front().tokens.bytes_of(blocks, 0) +
+                          shape_.kv_heads * PagedRows::bytes_for_rows(page_format(), tokens);
   } else {
     const int64_t queries = std::min(tokens, half_window(end, options_.ratio) + 1);
     for (int64_t layer = 0; layer < shape_.layers(); ++layer) {

@@ -118,15 +118,15 @@ Capabilities PagedMemory::capabilities() const {
 int64_t PagedMemory::settled_bytes(int64_t layer, int64_t head, int64_t length) const {
   if (policy_->evicts()) {
     const int64_t rows = std::min(length, policy_->settled_rows(layer, length));
-    return PagedRows::bytes_for_pages(format_, ceil_div(rows, kPageRows), rows < length);
+    return PagedRows::bytes_for_rows(format_, rows, rows < length);
   }
   const RowWindow seen = policy_->window(layer, head);
-  int64_t pages = ceil_div(length, kPageRows);
+  int64_t rows = length;
   // Full pages with no row below `sink` and none that the query at `length` sees.
   const int64_t first = ceil_div(seen.sink, kPageRows);
   const int64_t last = seen.first(length) / kPageRows;
-  if (last > first) pages -= last - first;
-  return PagedRows::bytes_for_pages(format_, pages);
+  if (last > first) rows -= (last - first) * kPageRows;
+  return PagedRows::bytes_for_rows(format_, rows);
 }
 
 int64_t PagedMemory::predict_bytes(int64_t length) const {
@@ -147,14 +147,10 @@ StepPlan PagedMemory::plan(int64_t tokens, int64_t following) const {
   plan.settled_bytes = predict_bytes(end);
   plan.unrotated_rows = policy_->unrotated_rows(tokens);
   if (layer_by_layer(following)) {
-    const int64_t pages = ceil_div(tokens, kPageRows);
     plan.resident_bytes =
-        plan.settled_bytes + shape().kv_heads * PagedRows::bytes_for_pages(format_, pages);
+        plan.settled_bytes + shape().kv_heads * PagedRows::bytes_for_rows(format_, tokens);
   } else {
-    for (const PagedRows& rows : rows_) {
-      const int64_t pages = ceil_div(rows.slots() + tokens, kPageRows);
-      plan.resident_bytes += PagedRows::bytes_for_pages(format_, pages);
-    }
+    for (const PagedRows& rows : rows_) plan.resident_bytes += rows.bytes_reserved(tokens);
     plan.resident_bytes += policy_->settled_state_bytes(end);
   }
   if (end > shape().context && !policy_->bounded()) {

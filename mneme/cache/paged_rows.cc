@@ -11,17 +11,49 @@
 
 namespace mneme {
 
-// The stored bits of up to kPageRows rows; positions only where they are not consecutive.
+namespace {
+
+constexpr int64_t kRoomStep = 16;
+
+// Slots that a page which needs `rows` gets room for.
+int64_t room_for(const RowFormat& format, int64_t rows) {
+  return format.quantised() ? kPageRows : ceil_div(rows, kRoomStep) * kRoomStep;
+}
+
+// Bytes of a page with room for `room` slots: its values are [64, Dv], so those of the last slots can
+// be left out, while its keys are [Dk, 64].
+int64_t page_bytes(const RowFormat& format, int64_t room) {
+  const PageLayout layout = page_layout(format);
+  if (room == kPageRows) return layout.bytes;
+  const int64_t values = (layout.bytes - layout.v) / kPageRows * room;
+  return layout.v + ceil_div(values, int64_t{64}) * 64;
+}
+
+}  // namespace
+
+// The stored bits of up to `room` rows; positions only where they are not consecutive.
 struct PagedRows::Page {
-  explicit Page(int64_t bytes)
-      : data(static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>(bytes)))) {
-    if (data == nullptr) throw std::bad_alloc();
-  }
+  Page(const RowFormat& format, int64_t room) { resize(format, room); }
   ~Page() { std::free(data); }
   Page(const Page&) = delete;
   Page& operator=(const Page&) = delete;
 
-  std::byte* data;
+  // Room for another number of rows, the bits of the rows in both stay. Throws std::bad_alloc and
+  // then is as it was.
+  void resize(const RowFormat& format, int64_t new_room) {
+    const int64_t new_bytes = page_bytes(format, new_room);
+    auto* const moved =
+        static_cast<std::byte*>(std::aligned_alloc(64, static_cast<size_t>(new_bytes)));
+    if (moved == nullptr) throw std::bad_alloc();
+    if (data != nullptr) std::memcpy(moved, data, static_cast<size_t>(std::min(bytes, new_bytes)));
+    std::free(data);
+    data = moved;
+    room = new_room;
+    bytes = new_bytes;
+  }
+
+  std::byte* data = nullptr;
+  int64_t room = 0, bytes = 0;
   std::unique_ptr<int32_t[]> positions;  // [kPageRows] or null
 };
 
@@ -73,15 +105,11 @@ void PagedRows::hide_slot(int64_t slot) {
 
 int32_t PagedRows::position(int64_t row) const { return slot_position(slot_of(row)); }
 
-std::shared_ptr<PagedRows::Page> PagedRows::new_page() const {
-  return std::make_shared<Page>(format_.page_bytes());
-}
-
 std::byte* PagedRows::writable(int64_t page) {
   std::shared_ptr<Page>& held = pages_[static_cast<size_t>(page)];
   if (held.use_count() > 1) {
-    const std::shared_ptr<Page> copy = new_page();
-    std::memcpy(copy->data, held->data, static_cast<size_t>(format_.page_bytes()));
+    const auto copy = std::make_shared<Page>(format_, held->room);
+    std::memcpy(copy->data, held->data, static_cast<size_t>(held->bytes));
     if (held->positions) {
       copy->positions = std::make_unique<int32_t[]>(kPageRows);
       std::copy_n(held->positions.get(), kPageRows, copy->positions.get());
@@ -95,16 +123,30 @@ std::byte* PagedRows::writable(int64_t page) {
   return held->data;
 }
 
+void PagedRows::resize_page(int64_t page, int64_t room) {
+  Page& held = *pages_[static_cast<size_t>(page)];
+  held.resize(format_, room);
+  if (page < pages()) views_[static_cast<size_t>(page)].data = held.data;
+}
+
 void PagedRows::reserve(int64_t first_position, int64_t tokens) {
   MNEME_ASSERT(tokens >= 0 && (rows() == 0 || first_position > position(rows() - 1)));
   if (tokens == 0) return;
   const int64_t needed = ceil_div(slots_ + tokens, kPageRows);
   pages_.reserve(static_cast<size_t>(needed));
   views_.reserve(static_cast<size_t>(needed));
-  while (static_cast<int64_t>(pages_.size()) < needed) pages_.push_back(new_page());
+  const int64_t last = slots_ / kPageRows;
+  if (slots_ % kPageRows != 0) writable(last);
+  for (int64_t page = last; page < needed; ++page) {
+    const int64_t rows = std::min(kPageRows, slots_ + tokens - page * kPageRows);
+    const int64_t room = room_for(format_, rows);
+    if (page == std::ssize(pages_)) {
+      pages_.push_back(std::make_shared<Page>(format_, room));
+    } else if (pages_[static_cast<size_t>(page)]->room < room) {
+      resize_page(page, room);
+    }
+  }
   if (slots_ % kPageRows != 0) {
-    const int64_t last = slots_ / kPageRows;
-    writable(last);
     PageView& view = views_[static_cast<size_t>(last)];
     if (view.positions == nullptr && first_position != view.first_position + view.rows) {
       Page& page = *pages_[static_cast<size_t>(last)];
@@ -163,6 +205,14 @@ void PagedRows::release() {
   if (keep == 0) return;
   PageView& last = views_.back();
   last.rows = static_cast<int32_t>(slots_ - (keep - 1) * kPageRows);
+  // A page that a fork shares takes its bytes either way.
+  const std::shared_ptr<Page>& held = pages_.back();
+  const int64_t room = room_for(format_, last.rows);
+  if (held.use_count() > 1 || held->room <= room) return;
+  try {
+    resize_page(keep - 1, room);
+  } catch (const std::bad_alloc&) {  // callers that undo a step must not fail: the room stays
+  }
 }
 
 void PagedRows::truncate(int64_t rows) {
@@ -229,12 +279,17 @@ void PagedRows::keep_rows(std::span<const int64_t> indices) {
       ++hidden_;
     }
   }
-  if (hidden_ >= kPageRows / 2) compact();
+  let_hidden_go();
 }
 
 void PagedRows::drop_row(int64_t row) {
   hide_slot(slot_of(row));
-  if (hidden_ >= kPageRows / 2) compact();
+  let_hidden_go();
+}
+
+void PagedRows::let_hidden_go() {
+  const bool frees_a_page = ceil_div(rows(), kPageRows) < pages();
+  if (hidden_ >= kPageRows / 2 || (hidden_ >= kPageRows / 4 && frees_a_page)) compact();
 }
 
 void PagedRows::compact() {
@@ -305,19 +360,39 @@ void PagedRows::renumber(int64_t end, int64_t front,
   }
 }
 
-int64_t PagedRows::bytes_for_pages(const RowFormat& format, int64_t pages, bool positions) {
-  // A page and its two table entries; its control block and what the allocator adds to two blocks.
+int64_t PagedRows::table_bytes(bool positions) {
+  // A page's two table entries; its control block and what the allocator adds to two blocks.
   constexpr int64_t kTableBytes =
       sizeof(Page) + sizeof(std::shared_ptr<Page>) + sizeof(PageView) + 2 * sizeof(void*) + 2 * 16;
-  const int64_t position_bytes = positions ? kPageRows * int64_t{sizeof(int32_t)} : 0;
-  return pages * (format.page_bytes() + kTableBytes + position_bytes);
+  return kTableBytes + (positions ? kPageRows * int64_t{sizeof(int32_t)} : 0);
+}
+
+int64_t PagedRows::bytes_for_rows(const RowFormat& format, int64_t rows, bool positions) {
+  const int64_t full = rows / kPageRows, last = rows % kPageRows;
+  const int64_t bytes = full * (page_bytes(format, kPageRows) + table_bytes(positions));
+  if (last == 0) return bytes;
+  return bytes + page_bytes(format, room_for(format, last)) + table_bytes(positions);
+}
+
+int64_t PagedRows::bytes_reserved(int64_t tokens) const {
+  int64_t bytes = resident_bytes();
+  if (tokens == 0) return bytes;
+  const int64_t needed = ceil_div(slots_ + tokens, kPageRows);
+  for (int64_t page = slots_ / kPageRows; page < needed; ++page) {
+    const int64_t rows = std::min(kPageRows, slots_ + tokens - page * kPageRows);
+    const int64_t room = room_for(format_, rows);
+    if (page >= std::ssize(pages_)) {
+      bytes += page_bytes(format_, room) + table_bytes(false);
+    } else if (const Page& held = *pages_[static_cast<size_t>(page)]; held.room < room) {
+      bytes += page_bytes(format_, room) - held.bytes;
+    }
+  }
+  return bytes;
 }
 
 int64_t PagedRows::resident_bytes() const {
-  int64_t bytes = bytes_for_pages(format_, static_cast<int64_t>(pages_.size()));
-  for (const auto& page : pages_) {
-    if (page->positions) bytes += kPageRows * static_cast<int64_t>(sizeof(int32_t));
-  }
+  int64_t bytes = 0;
+  for (const auto& page : pages_) bytes += page->bytes + table_bytes(page->positions != nullptr);
   return bytes;
 }
 

@@ -1,6 +1,7 @@
 // The rows one KV head of one layer holds: a table of 64-row pages (kernels/row_page.h). Heads are
 // independent of each other, so they may hold different numbers of rows. Pages are shared between
-// forks and copied when one side writes.
+// forks and copied when one side writes. The last page has room for the values of as many rows as it
+// needs, in steps of 16 (quantised values lie rows interleaved: all 64).
 //
 // Rows are counted in the order of their positions. A few that were let go may stay in their slots,
 // hidden from everyone, until it pays to move the others together. Tests: paged_rows_test.cc.
@@ -68,7 +69,7 @@ class PagedRows {
   // Drops whole pages whose every row lies in [first, last) of positions.
   void drop_pages_inside(int64_t first, int64_t last);
   // Keeps only the rows with these indices (increasing): their bits move together and the rest is
-  // freed once there is half a page of it. Positions stay theirs. Allocates only where a page is
+  // freed once there is half a page of it, or a quarter whose leaving frees a page. Positions stay theirs. Allocates only where a page is
   // shared with a fork or had consecutive positions before.
   void keep_rows(std::span<const int64_t> indices);
   // The same for all rows but one.
@@ -82,21 +83,28 @@ class PagedRows {
 
   // Pages and tables, reserved room included.
   int64_t resident_bytes() const;
-  // The same for `pages` pages, which need a table of positions each where rows were let go.
-  static int64_t bytes_for_pages(const RowFormat& format, int64_t pages, bool positions = false);
+  // The same after reserve(., tokens), but for tables of positions that it adds.
+  int64_t bytes_reserved(int64_t tokens) const;
+  // Bytes of `rows` rows in slots from the first on, with a table of positions a page where rows were
+  // let go.
+  static int64_t bytes_for_rows(const RowFormat& format, int64_t rows, bool positions = false);
 
  private:
   struct Page;
-  std::shared_ptr<Page> new_page() const;
   // The page as only ours, copied first when a fork shares it.
   std::byte* writable(int64_t page);
+  // Gives the page, which is only ours, room for `room` rows.
+  void resize_page(int64_t page, int64_t room);
   int64_t slot_of(int64_t row) const;
   // Counts the row that was written into the next slot.
   void count_row(int32_t position);
-  // Moves the rows that are not hidden together.
+  // Moves the rows that are not hidden together, where it pays.
+  void let_hidden_go();
   void compact();
-  // Drops pages beyond the slots in use.
+  // Drops pages, and room in the last one, beyond the slots in use.
   void release();
+  // Of one page, without its rows.
+  static int64_t table_bytes(bool positions);
 
   RowFormat format_;
   std::vector<std::shared_ptr<Page>> pages_;  // may be longer than views_: reserved room

@@ -143,10 +143,53 @@ TEST(PagedRows, CountsTheBytesItHolds) {
   PagedRows rows(kFormat);
   EXPECT_EQ(rows.resident_bytes(), 0);
   rows.reserve(0, 65);
-  EXPECT_EQ(rows.resident_bytes(), PagedRows::bytes_for_pages(kFormat, 2));
+  EXPECT_EQ(rows.resident_bytes(), PagedRows::bytes_for_rows(kFormat, 65));
   rows.truncate(0);
   EXPECT_EQ(rows.resident_bytes(), 0);
-  EXPECT_GE(PagedRows::bytes_for_pages(kFormat, 1), kFormat.page_bytes());
+  EXPECT_GE(PagedRows::bytes_for_rows(kFormat, kPageRows), kFormat.page_bytes());
+}
+
+TEST(PagedRows, TheLastPageHasRoomForWhatItNeeds) {
+  const RowFormat format = {.encoding = RowEncoding::kF16, .k_dim = 64, .v_dim = 64};
+  const std::vector<float> row(64, 1.0f);
+  PagedRows rows(format);
+  for (int32_t position = 0; position < 200; ++position) {
+    const int64_t reserved = rows.bytes_reserved(1), three = rows.bytes_reserved(100);
+    EXPECT_GE(three, reserved);
+    rows.reserve(position, 1);
+    EXPECT_EQ(rows.resident_bytes(), reserved);
+    rows.append(position, row.data(), row.data());
+    EXPECT_EQ(rows.resident_bytes(), PagedRows::bytes_for_rows(format, position + 1));
+  }
+  // 200 rows: three pages and half a page's keys with the values of 16 rows.
+  EXPECT_EQ(PagedRows::bytes_for_rows(format, 200) - PagedRows::bytes_for_rows(format, 192),
+            PagedRows::bytes_for_rows(format, 64) - 48 * 64 * 2);
+  EXPECT_EQ(PagedRows::bytes_for_rows(format, 193), PagedRows::bytes_for_rows(format, 208));
+  const int64_t reserved = rows.bytes_reserved(100);
+  rows.reserve(200, 100);
+  EXPECT_EQ(rows.resident_bytes(), reserved);
+  rows.truncate(130);
+  EXPECT_EQ(rows.resident_bytes(), PagedRows::bytes_for_rows(format, 130));
+  PagedRows fork = rows;
+  fork.truncate(65);  // shared pages stay as they are
+  EXPECT_EQ(fork.views()[1].data, rows.views()[1].data);
+  const RowFormat codes = {.encoding = RowEncoding::kQ4, .k_dim = 64, .v_dim = 64};
+  EXPECT_EQ(PagedRows::bytes_for_rows(codes, 1), PagedRows::bytes_for_rows(codes, 64));
+}
+
+TEST(PagedRows, HiddenRowsLeaveSoonerWhereThatFreesAPage) {
+  PagedRows rows(kFormat);
+  Model model;
+  append(rows, model, 0, 128 + 20);
+  for (int64_t gone = 1; gone <= 20; ++gone) {
+    rows.drop_row(0);
+    EXPECT_EQ(rows.pages(), gone < 20 ? 3 : 2) << gone;
+  }
+  append(rows, model, 148, 40);  // one page, 40 of 64 slots
+  for (int64_t gone = 1; gone < kPageRows / 2; ++gone) rows.drop_row(0);
+  EXPECT_EQ(rows.slots() - rows.rows(), kPageRows / 2 - 1);
+  rows.drop_row(0);
+  EXPECT_EQ(rows.slots(), rows.rows());
 }
 
 TEST(PagedRows, RefusesBadIndices) {
