@@ -55,7 +55,8 @@ INSTANTIATE_TEST_SUITE_P(Specs, DecodeAllocations,
                                            "quest(page=16,budget=64,dense=1)"));
 
 // The memory's own growth is the one exception: a new page for every layer and KV head where a page
-// of 64 rows is full. Steps inside a page are counted, after one that had everything grow.
+// of 64 rows is full. Steps inside a page are counted, after one that had everything grow; rows lie in
+// aligned_alloc's memory, whose growth by 16 rows is not.
 TEST_P(DecodeAllocations, AStepInsideAPageAllocatesNothing) {
   TinyModel tiny;
   HeadEdits edits(tiny.model().config());
