@@ -33,7 +33,7 @@ int64_t page_bytes(const RowFormat& format, int64_t room) {
 
 // The stored bits of up to `room` rows; positions only where they are not consecutive.
 struct PagedRows::Page {
-  Page(const RowFormat& format, int64_t room) { resize(format, room); }
+  Page(const RowFormat& format, int64_t rows) { resize(format, rows); }
   ~Page() { std::free(data); }
   Page(const Page&) = delete;
   Page& operator=(const Page&) = delete;
