@@ -10,7 +10,6 @@
 #include "mneme/core/error.h"
 
 namespace mneme {
-
 namespace {
 
 constexpr int64_t kRoomStep = 16;
@@ -20,13 +19,18 @@ int64_t room_for(const RowFormat& format, int64_t rows) {
   return format.quantised() ? kPageRows : ceil_div(rows, kRoomStep) * kRoomStep;
 }
 
+// The same of page `page` where `slots` slots are in use.
+int64_t room_of_page(const RowFormat& format, int64_t page, int64_t slots) {
+  return room_for(format, std::min(kPageRows, slots - page * kPageRows));
+}
+
 // Bytes of a page with room for `room` slots: its values are [64, Dv], so those of the last slots can
 // be left out, while its keys are [Dk, 64].
 int64_t page_bytes(const RowFormat& format, int64_t room) {
   const PageLayout layout = page_layout(format);
   if (room == kPageRows) return layout.bytes;
   const int64_t values = (layout.bytes - layout.v) / kPageRows * room;
-  return layout.v + ceil_div(values, int64_t{64}) * 64;
+  return layout.v + checked_round_up(values, 64, "page");
 }
 
 }  // namespace
@@ -138,8 +142,7 @@ void PagedRows::reserve(int64_t first_position, int64_t tokens) {
   const int64_t last = slots_ / kPageRows;
   if (slots_ % kPageRows != 0) writable(last);
   for (int64_t page = last; page < needed; ++page) {
-    const int64_t rows = std::min(kPageRows, slots_ + tokens - page * kPageRows);
-    const int64_t room = room_for(format_, rows);
+    const int64_t room = room_of_page(format_, page, slots_ + tokens);
     if (page == std::ssize(pages_)) {
       pages_.push_back(std::make_shared<Page>(format_, room));
     } else if (pages_[static_cast<size_t>(page)]->room < room) {
@@ -207,7 +210,7 @@ void PagedRows::release() {
   last.rows = static_cast<int32_t>(slots_ - (keep - 1) * kPageRows);
   // A page that a fork shares takes its bytes either way.
   const std::shared_ptr<Page>& held = pages_.back();
-  const int64_t room = room_for(format_, last.rows);
+  const int64_t room = room_of_page(format_, keep - 1, slots_);
   if (held.use_count() > 1 || held->room <= room) return;
   try {
     resize_page(keep - 1, room);
@@ -379,8 +382,7 @@ int64_t PagedRows::bytes_reserved(int64_t tokens) const {
   if (tokens == 0) return bytes;
   const int64_t needed = ceil_div(slots_ + tokens, kPageRows);
   for (int64_t page = slots_ / kPageRows; page < needed; ++page) {
-    const int64_t rows = std::min(kPageRows, slots_ + tokens - page * kPageRows);
-    const int64_t room = room_for(format_, rows);
+    const int64_t room = room_of_page(format_, page, slots_ + tokens);
     if (page >= std::ssize(pages_)) {
       bytes += page_bytes(format_, room) + table_bytes(false);
     } else if (const Page& held = *pages_[static_cast<size_t>(page)]; held.room < room) {

@@ -69,8 +69,9 @@ class PagedRows {
   // Drops whole pages whose every row lies in [first, last) of positions.
   void drop_pages_inside(int64_t first, int64_t last);
   // Keeps only the rows with these indices (increasing): their bits move together and the rest is
-  // freed once there is half a page of it, or a quarter whose leaving frees a page. Positions stay theirs. Allocates only where a page is
-  // shared with a fork or had consecutive positions before.
+  // freed once there is half a page of it, or a quarter whose leaving frees a page. Positions stay
+  // theirs. Allocates only where a page is shared with a fork or had consecutive positions before, or
+  // where the last one gives room back.
   void keep_rows(std::span<const int64_t> indices);
   // The same for all rows but one.
   void drop_row(int64_t row);
